@@ -1,0 +1,118 @@
+"""A run folder: one stage's config, weights, log and samples; nothing else is needed to go on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
+from gancompress.config import Section, differences, dump_options
+from gancompress.errors import ConfigError
+
+COSMETIC = ("log", "run")  # sections that may change between two starts of one run
+
+
+class RunFolder:
+    """The files of one stage.
+
+    Args:
+        path: The folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.weights = path / "weights.safetensors"
+        self.discriminator = path / "discriminator.safetensors"
+        self.state = path / "state.pt"
+        self.log = path / "log.jsonl"
+        self.samples = path / "samples"
+        self.report = path / "report.html"
+        self.done = path / "done.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stage has ended; its results are then in place."""
+        return self.done.exists()
+
+    @contextmanager
+    def claim(self, options: Section) -> Iterator[None]:
+        """Own the folder while the block runs, and put the resolved options into it.
+
+        Raises:
+            ConfigError: Another process is at work here, or the folder was started with options
+                that would give other results.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{self.path}: another process is at work in this run") from None
+            self._adopt(options)
+            yield
+
+    def _adopt(self, options: Section) -> None:
+        if self.config.exists() and (self.state.exists() or self.is_done):
+            old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
+            changed = [d for d in differences(old, new) if d.split(".")[0].split(":")[0] not in COSMETIC]
+            if changed:
+                raise ConfigError(
+                    f"{self.path} was started with other options:\n  "
+                    + "\n  ".join(changed)
+                    + "\n  Continue with the old values, or start afresh with --set run=FOLDER."
+                )
+        write_atomic(self.config, dump_options(options).encode())
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The saved training state, or None at the beginning."""
+        if not self.state.exists():
+            return None
+        state: dict[str, Any] = load_pickle(self.state)
+        return state
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Save the training state; a reader sees the old one or the new one."""
+        save_state(self.state, state)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the stage as done and drop the training state."""
+        write_atomic(self.done, json.dumps(summary, indent=1).encode())
+        self.state.unlink(missing_ok=True)
+
+    def summary(self) -> dict[str, Any]:
+        """What `finish` was given."""
+        content: dict[str, Any] = json.loads(self.done.read_text())
+        return content
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """Add one line to the log."""
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All whole lines of the log; one cut off by a crash is left out."""
+        if not self.log.exists():
+            return []
+        entries = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return entries
+
+    def rewind_log(self, images: int) -> None:
+        """Drop the lines after image number `images`: that part of the run is repeated."""
+        kept = [entry for entry in self.read_log() if entry.get("images", 0) <= images]
+        if self.log.exists():
+            text = "".join(json.dumps(entry) + "\n" for entry in kept)
+            write_atomic(self.log, text.encode())
+
+

@@ -1,0 +1,113 @@
+"""Options files and `--set` overrides become checked sections; every mistake is one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gancompress.config.schema import Section
+from gancompress.errors import ConfigError
+from gancompress.tables import suggest
+
+S = TypeVar("S", bound=Section)
+
+
+def load_options(kind: type[S], path: Path, overrides: list[str] | None = None) -> S:
+    """Read an options file.
+
+    Args:
+        kind: The stage's section class.
+        path: A YAML file.
+        overrides: `a.b=c` texts that replace values; `c` is read as YAML.
+
+    Raises:
+        ConfigError: The file is missing or malformed, a key is unknown, or a value is out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no options file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: an options file is a mapping of sections, this one is not")
+    return build(kind, raw, str(path), overrides)
+
+
+def build(kind: type[S], raw: dict[str, Any], source: str, overrides: list[str] | None = None) -> S:
+    """Check a raw mapping against a section class; `source` names it in errors."""
+    for text in overrides or []:
+        _override(raw, text)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(kind, error, source)) from None
+
+
+def dump_options(options: Section) -> str:
+    """The resolved options as YAML text."""
+    return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: old -> new` for every value that differs between two resolved options."""
+    lines = []
+    for key in dict.fromkeys([*old, *new]):
+        name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before} -> {after}")
+    return lines
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set takes key=value, not '{text}'")
+    *sections, last = key.split(".")
+    target = raw
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {text}: '{section}' is a value, not a section")
+        target = inner
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: the value is not YAML") from None
+
+
+def _explain(kind: type[BaseModel], error: ValidationError, source: str) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            known = _keys_beside(kind, path)
+            hint = suggest(path[-1], known)
+            if hint:
+                parent = ".".join(path[:-1])
+                hint = hint.replace("'", f"'{parent}." if parent else "'", 1)
+            lines.append(f"{source}: unknown key '{key}'{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{source}: '{key}' is required")
+        else:
+            lines.append(f"{source}: {key}: {problem['msg']}, got {problem['input']!r}")
+    return "\n".join(lines)
+
+
+def _keys_beside(kind: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path[:-1]:
+        field = kind.model_fields.get(part)
+        if field is None:
+            return []
+        options = [field.annotation, *get_args(field.annotation)]
+        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not inner:
+            return []
+        kind = inner[0]
+    return list(kind.model_fields)

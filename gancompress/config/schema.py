@@ -1,0 +1,225 @@
+"""The options of every stage. Each class is one section of an options file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Size = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+_PAIRING_ALIASES = {"aligned": "paired", "unaligned": "unpaired"}
+Pairing = Annotated[
+    Literal["paired", "unpaired"], BeforeValidator(lambda value: _PAIRING_ALIASES.get(value, value))
+]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataOptions(Section):
+    """Where the images are and how they become training crops."""
+
+    root: Path
+    mode: Pairing = "paired"
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    load_size: Size = 286  # every image is resized to load_size x load_size ...
+    crop_size: Size = 256  # ... and a random crop of this size is taken
+    flip: bool = True
+    search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
+    max_images: Size | None = None
+    cache_gb: float = 4.0  # decoded images kept in memory
+
+
+class GeneratorOptions(Section):
+    """An entry of `gancompress.models.GENERATORS` and its arguments."""
+
+    name: str = "resnet_9blocks"
+    input_nc: Size = 3
+    output_nc: Size = 3
+    ngf: Size = 64
+    norm: Literal["instance", "batch", "none"] = "instance"
+    padding: Literal["reflect", "replicate", "zero"] = "reflect"
+    dropout: Fraction | None = None
+
+
+class DiscriminatorOptions(Section):
+    """An entry of `gancompress.models.DISCRIMINATORS` and its arguments."""
+
+    name: str = "n_layers"
+    ndf: Size = 64
+    n_layers: Size = 3
+    norm: Literal["instance", "batch", "none"] = "instance"
+
+
+class ScheduleOptions(Section):
+    """How long to train, counted in images, and how fast."""
+
+    num_images: Annotated[int, Field(ge=0)]  # at the full learning rate
+    num_images_decay: Annotated[int, Field(ge=0)] = 0  # then linearly down to 0
+    batch_size: Size = 1
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    beta1: Fraction = 0.5
+    ema: Fraction = 0.999  # decay per step of the averaged generator; 0 turns it off
+    precision: Precision = "auto"
+
+    @property
+    def total_images(self) -> int:
+        """Images until the end of the training."""
+        return self.num_images + self.num_images_decay
+
+
+class LogOptions(Section):
+    """Intervals in images."""
+
+    log_every: Size = 1_000
+    sample_every: Size = 20_000
+    checkpoint_every: Size = 20_000
+    num_samples: Size = 8
+
+
+class TeacherLossOptions(Section):
+    """Losses of pix2pix (paired) and CycleGAN (unpaired)."""
+
+    gan_mode: Literal["lsgan", "hinge", "vanilla"] = "lsgan"
+    recon: Literal["l1", "l2", "smooth_l1"] = "l1"
+    lambda_gan: Weight = 1.0
+    lambda_recon: Weight = 100.0  # paired
+    lambda_cycle_a: Weight = 10.0  # unpaired
+    lambda_cycle_b: Weight = 10.0
+    lambda_identity: Weight = 0.5  # times the cycle weight
+    pool_size: Annotated[int, Field(ge=0)] = 50
+
+
+class TeacherOptions(Section):
+    """`gancompress teacher`."""
+
+    stage: Literal["teacher"] = "teacher"
+    run: Path
+    seed: int = 0
+    data: DataOptions
+    generator: GeneratorOptions = GeneratorOptions()
+    discriminator: DiscriminatorOptions = DiscriminatorOptions()
+    loss: TeacherLossOptions = TeacherLossOptions()
+    schedule: ScheduleOptions
+    log: LogOptions = LogOptions()
+
+
+class TeacherSource(Section):
+    """Where the teacher of a distillation comes from: exactly one of `weights` and `module`, or both.
+
+    `weights` is a run folder, a file of ours, or a foreign checkpoint whose architecture is read
+    from its tensors. `module` names a function `package.module:factory` that returns a generator;
+    `weights` is then loaded into it.
+    """
+
+    weights: Path | None = None
+    module: str | None = None
+    discriminator: Path | None = None  # reused by the student where given or found in the run
+    norm: Literal["instance", "batch", "none"] | None = None  # where tensors cannot tell
+    precision: Precision = "auto"
+
+
+class StudentOptions(Section):
+    """The supernet's generator.
+
+    `same` takes the teacher's architecture and inherits its weights, most important channels
+    first; any other name is an entry of `GENERATORS`, and inherits each tensor whose shape agrees.
+    """
+
+    name: str = "same"
+    ngf: Size | None = None
+    widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
+    divisor: Size = 8
+    config_set: str | None = None  # a published search space instead of `widths`
+    tie_blocks: bool = True  # residual blocks share widths in three groups, as config strings do
+    inherit: bool = True
+
+
+class DistillLossOptions(Section):
+    """Losses of the once-for-all student."""
+
+    gan_mode: Literal["lsgan", "hinge", "vanilla"] = "hinge"
+    recon: Literal["l1", "l2", "smooth_l1"] = "l1"
+    lambda_gan: Weight = 1.0
+    lambda_recon: Weight = 100.0
+    lambda_distill: Weight = 1.0
+    target: Literal["teacher", "truth"] = "teacher"  # what `recon` compares with; truth needs pairs
+    taps: tuple[str, ...] | None = None  # layers whose activations are matched
+
+
+class SamplingOptions(Section):
+    """Which subnets one step trains."""
+
+    schedule: Literal["sandwich", "uniform"] = "sandwich"
+    num_random: Annotated[int, Field(ge=0)] = 1  # besides the largest and the smallest
+    inplace: Annotated[float, Field(ge=0, le=1)] = 0.5  # weight of the largest as a teacher
+
+
+class SupernetOptions(Section):
+    """`gancompress supernet`."""
+
+    stage: Literal["supernet"] = "supernet"
+    run: Path
+    seed: int = 0
+    data: DataOptions
+    teacher: TeacherSource
+    student: StudentOptions = StudentOptions()
+    discriminator: DiscriminatorOptions = DiscriminatorOptions()
+    loss: DistillLossOptions = DistillLossOptions()
+    sampling: SamplingOptions = SamplingOptions()
+    schedule: ScheduleOptions
+    log: LogOptions = LogOptions()
+    start_from: Path | None = None  # a trained supernet whose weights this one continues
+
+
+class FinetuneOptions(Section):
+    """`gancompress finetune`: the supernet's options, for one extracted subnet."""
+
+    stage: Literal["finetune"] = "finetune"
+    run: Path
+    supernet: Path
+    subnet: str
+    seed: int = 0
+    loss: DistillLossOptions = DistillLossOptions()
+    schedule: ScheduleOptions
+    log: LogOptions = LogOptions()
+
+
+class SearchOptions(Section):
+    """`gancompress search`."""
+
+    stage: Literal["search"] = "search"
+    run: Path
+    supernet: Path
+    seed: int = 0
+    algorithm: Literal["evolution", "exhaustive"] = "evolution"
+    size: Size | None = None  # image side for MACs and evaluation; the training crop by default
+    metric: str = "teacher_mae"
+    max_images: Size | None = None
+    budgets: tuple[str, ...] = ()  # MACs, such as 2.6G
+    population: Size = 100
+    num_trials: Size = 1_000
+    parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
+    mutation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mutate_prob: Annotated[float, Field(gt=0, le=1)] = 0.2
+    batch_size: Size = 4
+
+
+class CompressOptions(Section):
+    """`gancompress compress`: the options files of the stages, relative to this file."""
+
+    stage: Literal["compress"] = "compress"
+    run: Path
+    teacher: Path | None = None  # left out when supernet.teacher names finished weights
+    supernet: Path
+    search: Path
+    export: tuple[str, ...] = ("safetensors", "onnx")
+    threads: Size | None = None

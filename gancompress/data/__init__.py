@@ -1,0 +1,31 @@
+"""Images, data sets and batches."""
+
+from gancompress.data.batches import Batch, BatchStream
+from gancompress.data.datasets import ImageSet, Split, load_split, stack
+from gancompress.data.images import (
+    list_images,
+    read_image,
+    save_image,
+    to_float,
+    to_image,
+    to_rgb,
+    to_tensor,
+    to_uint8,
+)
+
+__all__ = [
+    "Batch",
+    "BatchStream",
+    "ImageSet",
+    "Split",
+    "list_images",
+    "load_split",
+    "read_image",
+    "save_image",
+    "stack",
+    "to_float",
+    "to_image",
+    "to_rgb",
+    "to_tensor",
+    "to_uint8",
+]

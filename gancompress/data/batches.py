@@ -1,0 +1,88 @@
+"""Batches as a function of (seed, position): resuming needs no saved loader state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gancompress.config import DataOptions
+from gancompress.data.datasets import ImageSet, Split
+from gancompress.data.images import to_float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch: (N, 3, crop, crop) float32 in [-1, 1], and the images' indices."""
+
+    real_a: Tensor
+    real_b: Tensor | None
+    indices: tuple[int, ...]
+
+
+class BatchStream:
+    """Endless shuffled batches with random crops and flips.
+
+    Item number k of the stream depends on the seed and on k alone: every epoch is a permutation
+    drawn from (seed, epoch), and crop and flip are drawn from (seed, k).
+
+    Args:
+        split: The training split, decoded at `options.load_size`.
+        options: Crop size and flip.
+        seed: Seed of order and augmentation.
+    """
+
+    def __init__(self, split: Split, options: DataOptions, seed: int) -> None:
+        self.split = split
+        self.crop = min(options.crop_size, options.load_size)
+        self.flip = options.flip
+        self.seed = seed
+        self._orders: dict[tuple[int, int], list[int]] = {}
+
+    def batch(self, position: int, size: int) -> Batch:
+        """Items position .. position + size - 1 of the stream."""
+        items = [self._item(position + offset) for offset in range(size)]
+        targets = [b for _, b, _ in items if b is not None]
+        return Batch(
+            real_a=to_float(torch.stack([a for a, _, _ in items])),
+            real_b=to_float(torch.stack(targets)) if targets else None,
+            indices=tuple(index for _, _, index in items),
+        )
+
+    def _item(self, k: int) -> tuple[Tensor, Tensor | None, int]:
+        rng = torch.Generator().manual_seed(_mix(self.seed, k, 0))
+        inputs, targets = self.split.inputs, self.split.targets
+        index_a = self._index(inputs, k, side=0)
+        a = inputs[index_a]
+        if targets is None:
+            return self._augment(a, rng), None, index_a
+        if self.split.paired:
+            both = self._augment(torch.cat([a, targets[index_a]]), rng)
+            return both[:3], both[3:], index_a
+        b = targets[self._index(targets, k, side=1)]
+        return self._augment(a, rng), self._augment(b, rng), index_a
+
+    def _index(self, images: ImageSet, k: int, side: int) -> int:
+        epoch, offset = divmod(k, len(images))
+        key = (side, epoch)
+        if key not in self._orders:
+            self._orders = {old: order for old, order in self._orders.items() if old[0] != side}
+            rng = torch.Generator().manual_seed(_mix(self.seed, epoch, 1 + side))
+            self._orders[key] = torch.randperm(len(images), generator=rng).tolist()
+        return self._orders[key][offset]
+
+    def _augment(self, pixels: Tensor, rng: torch.Generator) -> Tensor:
+        room = pixels.shape[-1] - self.crop
+        top, left = (int(torch.randint(room + 1, (), generator=rng)) for _ in range(2))
+        pixels = pixels[:, top : top + self.crop, left : left + self.crop]
+        if self.flip and torch.rand((), generator=rng) < 0.5:
+            pixels = pixels.flip(-1)
+        return pixels
+
+
+def _mix(seed: int, position: int, stream: int) -> int:
+    """One 63-bit seed from three numbers (a linear congruence, distinct for small inputs)."""
+    return (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7) % (
+        1 << 63
+    )

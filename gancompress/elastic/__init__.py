@@ -1,0 +1,28 @@
+"""Elastic networks: trace any generator, choose widths, run and extract subnets.
+
+Nothing here knows a particular model.
+"""
+
+from gancompress.elastic.calibrate import calibrate
+from gancompress.elastic.layers import fit
+from gancompress.elastic.sorting import channel_importance, sort_channels
+from gancompress.elastic.space import Dimension, SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.supernet import Supernet, capture
+from gancompress.elastic.trace import Group, Traced, trace
+
+__all__ = [
+    "Dimension",
+    "Group",
+    "SearchSpace",
+    "Subnet",
+    "Supernet",
+    "Tie",
+    "Traced",
+    "calibrate",
+    "capture",
+    "channel_importance",
+    "fit",
+    "make_space",
+    "sort_channels",
+    "trace",
+]

@@ -1,0 +1,134 @@
+"""Layers that take their width from their input, and modules that take their shape from tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gancompress.errors import CheckpointError
+
+
+class _DepthwiseConv2d(nn.Conv2d):
+    """A depth-wise convolution with as many groups as its weight has filters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        groups, self.groups = self.groups, self.weight.shape[0]
+        try:
+            return self._conv_forward(input, self.weight, self.bias)
+        finally:
+            self.groups = groups
+
+
+class _InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm of however many channels come."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        use_input_stats = self.training or not self.track_running_stats
+        return F.instance_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            use_input_stats,
+            self.momentum if self.momentum is not None else 0.0,
+            self.eps,
+        )
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution with one filter for each channel."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.groups > 1
+        and layer.groups == layer.in_channels == layer.out_channels
+    )
+
+
+def width_free_twin(module: nn.Module) -> nn.Module:
+    """A copy that shares all parameters and buffers, and whose layers accept narrower ones."""
+    tensors = [*module.parameters(), *module.buffers()]
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    for layer in twin.modules():
+        if type(layer) is nn.InstanceNorm2d:
+            layer.__class__ = _InstanceNorm2d
+        elif type(layer) is nn.Conv2d and is_depthwise(layer):
+            layer.__class__ = _DepthwiseConv2d
+    return twin
+
+
+def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[int, ...]) -> None:
+    """Give a module these parameters and buffers, and every layer the widths that follow.
+
+    Args:
+        module: Changed in place.
+        tensors: All parameters and buffers by name; shapes may be narrower than the module's.
+        example_shape: (N, C, H, W) of an input that it accepts, to set norms without parameters.
+
+    Raises:
+        CheckpointError: A name is missing or unknown, or the widths do not fit together.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    ranks = [n for n in own.keys() & tensors.keys() if own[n].ndim != tensors[n].ndim]
+    if missing or unknown or ranks:
+        listed = [f"missing {n}" for n in missing] + [f"unknown {n}" for n in unknown]
+        listed += [f"{n} is {tuple(tensors[n].shape)}, not {tuple(own[n].shape)}" for n in ranks]
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        raise CheckpointError(f"tensors do not fit: {'; '.join(listed[:5])}{more}")
+    for name, old in own.items():
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        tensor = tensors[name].detach().clone().to(device=old.device, dtype=old.dtype)
+        if isinstance(old, nn.Parameter):
+            owner._parameters[leaf] = nn.Parameter(tensor, old.requires_grad)
+        else:
+            owner._buffers[leaf] = tensor
+    for layer in module.modules():
+        _fit_layer(layer)
+    _fit_norms(module, example_shape)
+
+
+def _fit_layer(layer: nn.Module) -> None:
+    if isinstance(layer, nn.ConvTranspose2d):
+        layer.in_channels, layer.out_channels = layer.weight.shape[:2]
+    elif is_depthwise(layer):
+        assert isinstance(layer, nn.Conv2d)
+        layer.in_channels = layer.out_channels = layer.groups = layer.weight.shape[0]
+    elif isinstance(layer, nn.Conv2d):
+        layer.out_channels = layer.weight.shape[0]
+        layer.in_channels = layer.weight.shape[1] * layer.groups
+    elif isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
+        layer.num_features = layer.running_mean.shape[0]
+    elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
+        layer.num_channels = layer.weight.shape[0]
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = layer.weight.numel()
+
+
+def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
+    """Run on shapes alone; a norm without parameters takes its width from what it is given."""
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d)
+        layer.num_features = inputs[0].shape[1]
+
+    norms = [m for m in module.modules() if isinstance(m, nn.InstanceNorm2d | nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    training = module.training
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            module.eval()(torch.empty(example_shape))
+    except Exception as error:
+        raise CheckpointError(f"the widths of these tensors do not fit together: {error}") from None
+    finally:
+        module.train(training)
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,186 @@
+"""One set of weights in which every narrower generator lives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gancompress.elastic.layers import fit, width_free_twin
+from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.trace import Parts, Traced, trace
+
+
+class Supernet(nn.Module):
+    """A generator whose channels are widths that can be chosen at every call.
+
+    The generator stays an ordinary module; its parameters are this module's parameters. A subnet
+    uses the first channels of every group, as views, so gradients reach the shared weights.
+
+        net = Supernet(generator, torch.randn(1, 3, 256, 256))
+        image = net(x, net.space.sample(random.Random(0)))
+        small = net.extract(net.space.smallest())
+
+    Source: Li et al., GAN Compression, CVPR 2020, section 3.3; Cai et al., Once-for-All, ICLR 2020.
+
+    Args:
+        generator: Any module that `torch.fx` can trace.
+        example_input: (N, C, H, W), used for its shape.
+        widths: Candidate fractions of every group's full width.
+        divisor: Candidates are rounded to multiples of this many channels.
+        ties: Groups that share a dimension of the space.
+        space: A ready-made space in place of `widths`, `divisor` and `ties`.
+
+    Raises:
+        TraceError: The generator's channels cannot be followed; names the module.
+        SpaceError: Widths or ties do not fit the generator.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        example_input: Tensor,
+        widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
+        divisor: int = 8,
+        *,
+        ties: Sequence[Tie] = (),
+        space: SearchSpace | None = None,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.example_shape = tuple(example_input.shape)
+        self.traced: Traced = trace(generator, self.example_shape)
+        self.space = space or make_space(self.traced.groups, widths, divisor, ties)
+        self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
+        self._offsets = {group.name: group.size for group in self.traced.groups}
+        self._costs: dict[tuple[int, int], list[tuple[int, int, Parts, Parts, bool]]] = {}
+
+    def train(self, mode: bool = True) -> Supernet:
+        """Training or evaluation mode, as for any module."""
+        super().train(mode)
+        self._twin[0].train(mode)
+        return self
+
+    def forward(self, x: Tensor, subnet: Subnet) -> Tensor:
+        """Translate images with one subnet.
+
+        Args:
+            x: (N, C, H, W) in [-1, 1].
+            subnet: Its widths.
+
+        Returns:
+            (N, C_out, H, W) in [-1, 1].
+        """
+        out: Tensor = functional_call(self._twin[0], self.narrowed(subnet), (x,))
+        return out
+
+    def with_features(
+        self, x: Tensor, subnet: Subnet, layers: Iterable[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The output, and the activations of some layers (N, C, H, W) by module name."""
+        with capture(self._twin[0], layers) as features:
+            out = self(x, subnet)
+        return out, features
+
+    def narrowed(self, subnet: Subnet) -> dict[str, Tensor]:
+        """All parameters and buffers, narrowed to views of the first channels of every group."""
+        channels = self.space.channels(subnet)
+        generator = self.generator
+        tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
+        for name, dims in self.traced.parameters.items():
+            tensor = tensors[name]
+            for dim, parts in enumerate(dims):
+                if parts is not None:
+                    tensor = self._narrow(tensor, dim, parts, channels)
+            tensors[name] = tensor
+        return tensors
+
+    def _narrow(self, tensor: Tensor, dim: int, parts: Parts, channels: dict[str, int]) -> Tensor:
+        pieces, start = [], 0
+        for part in parts:
+            full = part if isinstance(part, int) else self._offsets[part]
+            kept = full if isinstance(part, int) else channels.get(part, full)
+            pieces.append(tensor.narrow(dim, start, kept))
+            start += full
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
+
+    def extract(self, subnet: Subnet) -> nn.Module:
+        """The subnet as an ordinary module that needs nothing of this package.
+
+        Its outputs equal `self(x, subnet)` exactly.
+        """
+        with torch.no_grad():
+            small = copy.deepcopy(self.generator)
+            fit(small, self.narrowed(subnet), (1, *self.example_shape[1:]))
+        return small.train(self.training)
+
+    def macs(self, subnet: Subnet, size: int | tuple[int, int], paper: bool = False) -> int:
+        """Multiply-accumulates for one image.
+
+        Args:
+            subnet: Its widths.
+            size: Side of a square image, or (height, width).
+            paper: Count transposed convolutions at their output positions, as the papers do.
+        """
+        channels = {**self._offsets, **self.space.channels(subnet)}
+        height, width = (size, size) if isinstance(size, int) else size
+        total = 0
+        for true, papers, ins, outs, depthwise in self._cost_table(height, width):
+            weights = _count(outs, channels) * (1 if depthwise else _count(ins, channels))
+            total += (papers if paper else true) * weights
+        return total
+
+    def num_parameters(self, subnet: Subnet) -> int:
+        """Number of parameters of a subnet."""
+        narrowed = self.narrowed(subnet)
+        return sum(narrowed[name].numel() for name, _ in self.generator.named_parameters())
+
+    def _cost_table(self, height: int, width: int) -> list[tuple[int, int, Parts, Parts, bool]]:
+        key = (height, width)
+        if key not in self._costs:
+            shapes = self.traced.shapes(self.example_shape[1], height, width)
+            self._costs[key] = [
+                (
+                    op.kernel * op.positions(shapes),
+                    op.kernel * op.positions(shapes, paper=True),
+                    ins,
+                    outs,
+                    op.kind == "depthwise",
+                )
+                for op, ins, outs in self.traced.operations
+            ]
+        return self._costs[key]
+
+
+def _count(parts: Parts, channels: dict[str, int]) -> int:
+    return sum(part if isinstance(part, int) else channels[part] for part in parts)
+
+
+class capture:  # noqa: N801  # used like a function
+    """Context in which the outputs of some layers of a module are kept, by name."""
+
+    def __init__(self, module: nn.Module, layers: Iterable[str]) -> None:
+        self.module = module
+        self.layers = tuple(layers)
+        self.features: dict[str, Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> dict[str, Tensor]:
+        for name in self.layers:
+            layer = self.module.get_submodule(name)
+            self._hooks.append(layer.register_forward_hook(self._keep(name)))
+        return self.features
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep(self, name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            self.features[name] = output
+
+        return hook

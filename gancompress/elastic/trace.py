@@ -1,0 +1,286 @@
+"""Walk a generator's graph and find which channel dimensions must move together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from gancompress.elastic.channels import Channels, Dims, Layout
+from gancompress.elastic.graph import (
+    Operation,
+    Shape,
+    Shapes,
+    module_of,
+    record_shapes,
+    trace_graph,
+)
+from gancompress.elastic.rules import FUNCTION_RULES, METHOD_RULES, MODULE_RULES
+from gancompress.errors import TraceError
+
+Part = str | int
+"""One segment of a dimension: the name of a group, or a fixed number of channels."""
+Parts = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channel dimensions that move together.
+
+    Attributes:
+        name: The layer that first gives it its width, such as `model.7`.
+        size: Full number of channels.
+    """
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What the walk found.
+
+    Attributes:
+        graph: The traced generator.
+        groups: Channel groups in order of execution.
+        parameters: For each parameter and buffer with an elastic dimension, the parts of every
+            dimension; None where the length is fixed.
+        operations: Multiply-accumulate layers with the parts of their input and output.
+        outputs: Parts of the channel dimension (1) of each layer's output, by module name.
+    """
+
+    graph: fx.GraphModule
+    groups: tuple[Group, ...]
+    parameters: dict[str, tuple[Parts | None, ...]]
+    operations: tuple[tuple[Operation, Parts, Parts], ...]
+    outputs: dict[str, Parts]
+
+    def shapes(self, channels: int, height: int, width: int) -> Shapes:
+        """Shapes of all values for one image."""
+        return record_shapes(self.graph, (1, channels, height, width))
+
+
+def trace(generator: nn.Module, example_shape: Shape) -> Traced:
+    """Find the channel groups of a generator.
+
+    Args:
+        generator: Any module whose forward `torch.fx` can trace.
+        example_shape: (N, C, H, W) of an input that it accepts.
+
+    Raises:
+        TraceError: The forward cannot be traced, or an operation on elastic channels is unknown;
+            the message names the module.
+    """
+    _refuse_parametrizations(generator)
+    graph = trace_graph(generator)
+    walk = Walk(graph, record_shapes(graph, (2, *example_shape[1:])))
+    for node in graph.graph.nodes:
+        walk.visit(node)
+    return walk.result()
+
+
+def _refuse_parametrizations(generator: nn.Module) -> None:
+    for name, module in generator.named_modules():
+        hooks = module._forward_pre_hooks.values()
+        if hasattr(module, "parametrizations") or any(hasattr(h, "compute_weight") for h in hooks):
+            raise TraceError(
+                f"{name} ({type(module).__name__}) computes its weight by a parametrization\n"
+                "  Bake it in first (torch.nn.utils.parametrize.remove_parametrizations, or "
+                "torch.nn.utils.remove_spectral_norm)."
+            )
+
+
+class Walk:
+    """The walk in progress: layouts by node, parameters and operations found so far.
+
+    Args:
+        graph: The traced generator.
+        shapes: Shapes of all values for a batch of two.
+    """
+
+    def __init__(self, graph: fx.GraphModule, shapes: Shapes) -> None:
+        self.graph = graph
+        self.shapes = shapes
+        self.channels = Channels()
+        self.dims: dict[fx.Node, Dims] = {}
+        self.parameters: dict[str, Dims] = {}
+        self.operations: list[Operation] = []
+        self.layouts_of: dict[str, tuple[Layout | None, Layout | None]] = {}
+        self._outputs: dict[str, Layout] = {}
+        self._modules: dict[str, Dims] = {}
+
+    # -- for the rules ------------------------------------------------------------------
+
+    def is_tensor(self, node: fx.Node) -> bool:
+        """Whether a value is a single tensor."""
+        return isinstance(self.shapes[node.name], tuple)
+
+    def fixed(self, node: fx.Node) -> Dims:
+        """All dimensions fixed."""
+        shape = self.shapes[node.name]
+        return (None,) * len(shape) if isinstance(shape, tuple) else ()
+
+    def pin_all(self, node: fx.Node) -> None:
+        """Keep every dimension of a value at full width."""
+        for layout in self.dims.get(node, ()):
+            self.channels.pin(layout)
+
+    def pin_others(self, node: fx.Node, keep: int) -> None:
+        """Keep all but one dimension of a value at full width."""
+        for dim, layout in enumerate(self.dims[node]):
+            if dim != keep:
+                self.channels.pin(layout)
+
+    def as_layout(self, node: fx.Node, dim: int) -> Layout:
+        """Layout of a dimension; a fixed one becomes a pinned variable of its own."""
+        layout = self.dims[node][dim]
+        if layout is None:
+            layout = self.channels.new(self.shapes[node.name][dim], node.name)
+            self.channels.pin(layout)
+        return layout
+
+    def output_of(self, name: str, size: int) -> Layout | None:
+        """The layout that layer `name` gives its output: one variable however often it is called."""
+        if name not in self._outputs:
+            self._outputs[name] = self.channels.new(size, name)
+        return self._outputs[name]
+
+    def set_parameter(self, name: str, dims: Dims) -> None:
+        """Say what each dimension of a parameter follows; ties it to what was said before."""
+        before = self.parameters.get(name)
+        if before is not None:
+            dims = tuple(
+                self.channels.tie(one, other) if one or other else None
+                for one, other in zip(before, dims, strict=True)
+            )
+        self.parameters[name] = dims
+
+    def own_tensors(self, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """A layer's own parameters and buffers."""
+        yield from layer.named_parameters(recurse=False)
+        yield from layer.named_buffers(recurse=False)
+
+    def refuse_cost(self, node: fx.Node, what: str) -> None:
+        """Stop at a layer whose multiply-accumulates are not modelled."""
+        raise TraceError(f"{module_of(node)}: {what} is not supported")
+
+    def unknown(self, node: fx.Node) -> Dims:
+        """The error for an operation without a rule.
+
+        Raises:
+            TraceError: Always.
+        """
+        target = node.target
+        if node.op == "call_module":
+            target = type(self.graph.get_submodule(str(target))).__name__
+        elif callable(target):
+            target = getattr(target, "__name__", str(target))
+        raise TraceError(
+            f"{module_of(node)}: operation '{target}' on elastic channels is not known\n"
+            "  Use another layer there, or wrap that part in a module that keeps its width."
+        )
+
+    # -- the walk -----------------------------------------------------------------------
+
+    def visit(self, node: fx.Node) -> None:
+        """Find the layout of one node's value."""
+        if node.op == "placeholder":
+            self.dims[node] = self.fixed(node)
+        elif node.op == "output":
+            for value in node.all_input_nodes:
+                self.pin_all(value)
+        elif node.op == "get_attr":
+            self.dims[node] = self._attribute(node)
+        elif self.shapes[node.name] is None:
+            self.dims[node] = ()  # a size, a number: narrower subnets compute their own
+        else:
+            self.dims[node] = self._operation(node)
+
+    def _attribute(self, node: fx.Node) -> Dims:
+        name, shape = str(node.target), self.shapes[node.name]
+        if not isinstance(shape, tuple):
+            return ()
+        if name not in self.parameters:
+            new = [self.channels.new(n, name.rpartition(".")[0] or name) if n > 1 else None for n in shape]
+            self.parameters[name] = tuple(new)
+        return self.parameters[name]
+
+    def _operation(self, node: fx.Node) -> Dims:
+        rule: Any
+        if node.op == "call_module":
+            layer = self.graph.get_submodule(str(node.target))
+            rule = MODULE_RULES.get(type(layer))
+            if rule is not None:
+                dims: Dims = rule(self, node, layer)
+                self._modules[str(node.target)] = dims
+                return dims
+        else:
+            table = FUNCTION_RULES if node.op == "call_function" else METHOD_RULES
+            rule = table.get(node.target)  # type: ignore[call-overload]
+            if rule is not None:
+                found: Dims = rule(self, node)
+                return found
+        if self._has_weights(node) or any(
+            layout for value in node.all_input_nodes for layout in self.dims[value]
+        ):
+            return self.unknown(node)
+        return self.fixed(node)
+
+    def _has_weights(self, node: fx.Node) -> bool:
+        if node.op != "call_module":
+            return False
+        return any(True for _ in self.graph.get_submodule(str(node.target)).parameters())
+
+    # -- the result ---------------------------------------------------------------------
+
+    def result(self) -> Traced:
+        """Names in place of variables."""
+        groups = self._name_groups()
+        operations = []
+        for op in self.operations:
+            channels_in, channels_out = self.layouts_of[op.node]
+            source = self.shapes[op.source][-1 if op.kind == "linear" else 1]
+            result = self.shapes[op.node][-1 if op.kind == "linear" else 1]
+            operations.append((op, self._parts(channels_in, source), self._parts(channels_out, result)))
+        outputs = {
+            name: self._parts(dims[1], 0)
+            for name, dims in self._modules.items()
+            if len(dims) == 4 and dims[1]
+        }
+        parameters = {name: self._elastic_dims(dims) for name, dims in self.parameters.items()}
+        return Traced(
+            graph=self.graph,
+            groups=tuple(groups.values()),
+            parameters={name: dims for name, dims in parameters.items() if any(dims)},
+            operations=tuple(operations),
+            outputs=outputs,
+        )
+
+    def _name_groups(self) -> dict[int, Group]:
+        groups: dict[int, Group] = {}
+        used = {v for dims in self.parameters.values() for layout in dims for v in layout or ()}
+        for variable in sorted(used):
+            root = self.channels.find(variable)
+            if root in groups or self.channels.is_pinned(root):
+                continue
+            origin = self.channels.origins[root]
+            namesakes = sum(group.name.partition("#")[0] == origin for group in groups.values())
+            name = f"{origin}#{namesakes + 1}" if namesakes else origin
+            groups[root] = Group(name, self.channels.sizes[root])
+        self._groups = groups
+        return groups
+
+    def _parts(self, layout: Layout | None, length: int) -> Parts:
+        if layout is None:
+            return (length,)
+        roots = [self.channels.find(v) for v in layout]
+        return tuple(
+            self._groups[root].name if root in self._groups else self.channels.sizes[root]
+            for root in roots
+        )
+
+    def _elastic_dims(self, dims: Dims) -> tuple[Parts | None, ...]:
+        parts = [self._parts(layout, 0) if layout else None for layout in dims]
+        return tuple(p if p and any(isinstance(x, str) for x in p) else None for p in parts)

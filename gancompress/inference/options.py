@@ -1,0 +1,54 @@
+"""What a translation is asked to do, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gancompress.data.images import SAVE_SUFFIXES
+from gancompress.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """How images are resized, batched and written.
+
+    Attributes:
+        batch_size: Images of equal size, or frames, that go through the generator together.
+        stride: Inputs are padded to a multiple of this, outputs cropped back.
+        size: Shorter side that inputs are resized to and outputs keep; None keeps their size.
+        suffix: Suffix, and with it the format, of outputs whose target is a folder.
+        device: Where batches are put; the generator must be there already.
+
+    Raises:
+        ConfigError: A number below 1, or an unknown suffix.
+    """
+
+    batch_size: int = 1
+    stride: int = 4
+    size: int | None = None
+    suffix: str = ".png"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "stride", "size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name.replace('_', ' ')} is at least 1, not {value}")
+        if self.suffix not in SAVE_SUFFIXES:
+            choices = ", ".join(sorted(SAVE_SUFFIXES))
+            raise ConfigError(f"cannot write images as '{self.suffix}'\n  Choose from {choices}.")
+
+
+@dataclass(frozen=True)
+class TranslateResult:
+    """What was done.
+
+    Attributes:
+        num_images: Images written; 0 for a video.
+        num_frames: Frames written; 0 for images.
+        seconds: Wall-clock time with decoding and writing.
+    """
+
+    num_images: int
+    num_frames: int
+    seconds: float

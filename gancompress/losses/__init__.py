@@ -1,0 +1,72 @@
+"""Losses of teachers and students: pure functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gancompress.tables import lookup
+
+ReconLoss = Callable[[Tensor, Tensor], Tensor]
+
+RECON_LOSSES: dict[str, ReconLoss] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "smooth_l1": F.smooth_l1_loss,
+}
+
+
+def recon_loss(name: str) -> ReconLoss:
+    """Distance between two images (N, C, H, W); a mean over all values."""
+    return lookup(RECON_LOSSES, name, "reconstruction loss")
+
+
+def generator_gan_loss(mode: str, fake_scores: Tensor) -> Tensor:
+    """What the generator minimises so that the discriminator takes its images for real.
+
+    Sources: lsgan Mao et al. 2017; vanilla Goodfellow et al. 2014 (non-saturating); hinge
+    Lim & Ye 2017.
+
+    Args:
+        mode: lsgan, vanilla or hinge.
+        fake_scores: Discriminator's scores of generated images, any shape.
+    """
+    if mode == "hinge":
+        return -fake_scores.mean()
+    return _target_loss(mode, fake_scores, 1.0)
+
+
+def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Half the sum of the losses on real and on generated images.
+
+    Args:
+        mode: lsgan, vanilla or hinge.
+        real_scores: Scores of real images, any shape.
+        fake_scores: Scores of generated images, any shape.
+    """
+    if mode == "hinge":
+        real, fake = F.relu(1 - real_scores).mean(), F.relu(1 + fake_scores).mean()
+    else:
+        real, fake = _target_loss(mode, real_scores, 1.0), _target_loss(mode, fake_scores, 0.0)
+    return 0.5 * (real + fake)
+
+
+def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
+    losses = {"lsgan": F.mse_loss, "vanilla": F.binary_cross_entropy_with_logits}
+    return lookup(losses, mode, "GAN mode")(scores, torch.full_like(scores, target))
+
+
+def feature_distillation(student: Tensor, teacher: Tensor, adapter: nn.Module) -> Tensor:
+    """Mean squared distance between adapted student features and teacher features.
+
+    Source: Li et al., GAN Compression, CVPR 2020, eq. 3.
+
+    Args:
+        student: Activations of the sampled subnet, (N, C_s, H, W).
+        teacher: Activations of the teacher at the same layer, (N, C_t, H, W), detached.
+        adapter: 1x1 convolution from C_s to C_t channels.
+    """
+    return F.mse_loss(adapter(student), teacher)

@@ -1,0 +1,93 @@
+"""The U-Net generator of pix2pix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import ConfigError
+from gancompress.models.blocks import needs_bias, norm_factory
+
+
+class UnetSkipConnectionBlock(nn.Module):
+    """One level of the U: down, whatever lies below, up; the input is concatenated to the output.
+
+    Args:
+        outer_nc: Channels of the input from the level above, and of what goes back to it.
+        inner_nc: Channels of the level below.
+        submodule: The level below, or None for the innermost.
+        input_nc: Channels of the image where this is the outermost level.
+        norm: Entry of `NORMS`.
+        dropout: Probability after the up-sampling, or None.
+    """
+
+    def __init__(
+        self,
+        outer_nc: int,
+        inner_nc: int,
+        submodule: nn.Module | None,
+        input_nc: int | None = None,
+        norm: str = "batch",
+        dropout: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.outermost = input_nc is not None
+        bias, make_norm = needs_bias(norm), norm_factory(norm)
+        down = nn.Conv2d(input_nc or outer_nc, inner_nc, 4, stride=2, padding=1, bias=bias)
+        below = inner_nc if submodule is None else 2 * inner_nc
+        up = nn.ConvTranspose2d(
+            below, outer_nc, 4, stride=2, padding=1, bias=bias or self.outermost
+        )
+        layers: list[nn.Module] = [down] if self.outermost else [nn.LeakyReLU(0.2), down]
+        if submodule is not None:
+            layers += [submodule] if self.outermost else [make_norm(inner_nc), submodule]
+        layers += [nn.ReLU(), up]
+        layers.append(nn.Tanh() if self.outermost else make_norm(outer_nc))
+        if dropout is not None and not self.outermost:
+            layers.append(nn.Dropout(dropout))
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, outer_nc, H, W) -> (N, 2 * outer_nc, H, W); the outermost gives the image."""
+        out: Tensor = self.model(x)
+        # pix2pix concatenates x after its in-place LeakyReLU; the ReLU that follows undoes it
+        return out if self.outermost else torch.cat([x, out], 1)
+
+
+class UnetGenerator(nn.Module):
+    """Encoder and decoder with skip connections at every level.
+
+    Module names are those of pytorch-CycleGAN-and-pix2pix (`model.model.1.model.1.weight`).
+
+    Args:
+        input_nc: Channels of the input image.
+        output_nc: Channels of the output image.
+        num_downs: Down-samplings by two; 8 makes a 256x256 image a single point.
+        ngf: Width of the outermost level; inner levels are at most eight times as wide.
+        norm: Entry of `NORMS`.
+        dropout: Probability in the inner levels, or None.
+    """
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        num_downs: int,
+        ngf: int,
+        norm: str = "batch",
+        dropout: float | None = None,
+    ) -> None:
+        super().__init__()
+        if num_downs < 5:
+            raise ConfigError(f"a U-Net generator has at least 5 down-samplings, not {num_downs}")
+        block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, None, norm=norm)
+        for _ in range(num_downs - 5):
+            block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, block, norm=norm, dropout=dropout)
+        for width in (4 * ngf, 2 * ngf, ngf):
+            block = UnetSkipConnectionBlock(width, 2 * width, block, norm=norm)
+        self.model = UnetSkipConnectionBlock(output_nc, ngf, block, input_nc=input_nc, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; 2^num_downs divides H and W."""
+        out: Tensor = self.model(x)
+        return out

@@ -1,0 +1,205 @@
+"""The one training loop: learning rate, checkpoints, resuming, signals, log, samples."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import LogOptions, ScheduleOptions
+from gancompress.data import Batch, BatchStream, save_image
+from gancompress.errors import GanCompressError, Interrupted
+
+Losses = dict[str, Tensor]
+
+
+class Task(Protocol):
+    """What a stage gives the loop."""
+
+    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+        """Update the weights with one batch; return scalar losses by name."""
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Use this learning rate from the next step on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores on held-out images."""
+
+    def samples(self) -> Tensor:
+        """A sheet of example images, (3, H, W) uint8."""
+
+    def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
+        """Write the stage's weights into the run folder."""
+
+
+@dataclass
+class Trainer:
+    """Runs a task until its schedule ends.
+
+    Step number k sees the batch, the random numbers and the learning rate that (seed, k) give, so
+    a run that was killed continues from its last state to the very same weights.
+
+    Attributes:
+        task: What is trained.
+        stream: Batches by position.
+        run: Where state, weights, log and samples go.
+        schedule: Images, batch size, learning rate.
+        log: Intervals.
+        seed: Seed of everything random in a step.
+    """
+
+    task: Task
+    stream: BatchStream
+    run: RunFolder
+    schedule: ScheduleOptions
+    log: LogOptions
+    seed: int
+    images: int = 0
+    _sums: dict[str, float] = field(default_factory=dict)
+    _steps: int = 0
+    _since: float = field(default_factory=time.perf_counter)
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end of the schedule; returns the final scores.
+
+        Raises:
+            Interrupted: A signal came; the state is saved.
+            GanCompressError: A loss is no longer finite; the last good state is kept.
+        """
+        self._restore()
+        total = self.schedule.total_images
+        name = f"{self.run.path.parent.name}/{self.run.path.name}"
+        bar = tqdm(
+            total=total, initial=self.images, unit="img", desc=name, file=sys.stderr,
+            disable=None, mininterval=1,
+        )  # fmt: skip
+        with graceful_stop() as stop, bar:
+            while self.images < total:
+                self._advance()
+                bar.update(self.schedule.batch_size)
+                if stop.requested and self.images < total:
+                    self._checkpoint()
+                    raise Interrupted(
+                        f"stopped at image {self.images} of {total}; the same command goes on"
+                    )
+        scores = self._evaluate()
+        self._checkpoint()
+        summary = {"images": self.images, **scores}
+        self.run.finish(summary)
+        return summary
+
+    def _advance(self) -> None:
+        batch_size = self.schedule.batch_size
+        self.task.set_learning_rate(learning_rate(self.schedule, self.images))
+        step_seed = (self.seed << 40) + self.images
+        torch.manual_seed(step_seed)  # dropout draws from the global generator
+        rng = torch.Generator().manual_seed(step_seed)
+        losses = self.task.step(self.stream.batch(self.images, batch_size), rng)
+        self.images += batch_size
+        self._steps += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()  # type: ignore[assignment]
+        if self._passed(self.log.log_every):
+            self._write_log()
+        if self.images < self.schedule.total_images:
+            if self._passed(self.log.sample_every):
+                self._evaluate()
+            if self._passed(self.log.checkpoint_every):
+                self._checkpoint()
+
+    def _passed(self, every: int) -> bool:
+        before = self.images - self.schedule.batch_size
+        return self.images // every > before // every
+
+    def _write_log(self) -> None:
+        means = {name: float(total) / self._steps for name, total in self._sums.items()}
+        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
+        if bad:
+            raise GanCompressError(
+                f"{self.run.path}: {', '.join(bad)} is not finite at image {self.images}.\n"
+                "  The last good state is kept; lower schedule.lr or set schedule.precision=fp32."
+            )
+        now = time.perf_counter()
+        rate = self._steps * self.schedule.batch_size / max(now - self._since, 1e-9)
+        epoch = self.images / max(1, len(self.stream.split))
+        lr = learning_rate(self.schedule, self.images)
+        entry = {"images": self.images, "epoch": round(epoch, 3), "lr": lr, **means}
+        self.run.append_log({**entry, "images_per_second": round(rate, 2)})
+        self._sums, self._steps, self._since = {}, 0, now
+
+    def _evaluate(self) -> dict[str, float]:
+        scores = self.task.evaluate()
+        self.run.append_log({"images": self.images, **scores})
+        save_image(self.task.samples(), self.run.samples / f"{self.images:08d}.png")
+        self._since = time.perf_counter()
+        return scores
+
+    def _checkpoint(self) -> None:
+        if self._steps:
+            self._write_log()  # refuses to save weights that are not finite
+        self.run.save_state({"images": self.images, "task": self.task.state_dict()})
+        total = self.schedule.total_images
+        self.task.save(self.run, {"images": self.images, "of": total})
+
+    def _restore(self) -> None:
+        state = self.run.load_state()
+        if state is None:
+            self.run.rewind_log(-1)
+            return
+        self.images = state["images"]
+        self.task.load_state_dict(state["task"])
+        self.run.rewind_log(self.images)
+
+
+def learning_rate(schedule: ScheduleOptions, images: int) -> float:
+    """Constant for `num_images`, then linear to zero over `num_images_decay`."""
+    if images < schedule.num_images or not schedule.num_images_decay:
+        return schedule.lr
+    left = 1 - (images - schedule.num_images) / schedule.num_images_decay
+    return schedule.lr * max(left, 0.0)
+
+
+@dataclass
+class StopRequest:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    requested: bool = False
+
+
+@contextmanager
+def graceful_stop() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request, and restore the handlers afterwards."""
+    request = StopRequest()
+    watched = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        previous = {number: signal.signal(number, note) for number in watched}
+    except ValueError:  # not in the main thread: signals stay with their owner
+        yield request
+        return
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,328 @@
+"""Teachers: pix2pix for paired data, CycleGAN for unpaired data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.checkpoint.files import save_tensors
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import TeacherOptions
+from gancompress.data import Batch, BatchStream, Split, load_split, to_float, to_uint8
+from gancompress.errors import DataError
+from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
+from gancompress.losses.pool import ImagePool
+from gancompress.metrics import mean_absolute_error, psnr
+from gancompress.models import build_discriminator, build_generator, init_weights
+from gancompress.training.loop import Losses, Trainer
+from gancompress.training.precision import Ema, autocast
+from gancompress.training.sheets import sheet
+
+MAX_EVALUATED = 64
+
+
+class TeacherTask:
+    """What both teachers share: networks by name, two optimisers, the averaged generator.
+
+    Args:
+        options: The teacher's options.
+        held_out: Images for evaluation and samples, at crop size.
+        networks: Modules by name; the first is the generator that is kept.
+        device: Where to train.
+    """
+
+    def __init__(
+        self,
+        options: TeacherOptions,
+        held_out: Split,
+        networks: dict[str, nn.Module],
+        device: torch.device,
+    ) -> None:
+        self.options = options
+        self.held_out = held_out
+        self.device = device
+        self.networks = {name: init_weights(net).to(device) for name, net in networks.items()}
+        self.generators = [net for name, net in self.networks.items() if name.startswith("G")]
+        self.discriminators = [net for name, net in self.networks.items() if name.startswith("D")]
+        self.optim_g = self._adam(self.generators)
+        self.optim_d = self._adam(self.discriminators)
+        self.ema = Ema(self.generators[0], options.schedule.ema)
+        self.steps = 0
+
+    def _adam(self, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
+        parameters = itertools.chain(*(module.parameters() for module in modules))
+        schedule = self.options.schedule
+        return torch.optim.Adam(
+            parameters, lr=schedule.lr, betas=(schedule.beta1, 0.999), fused=True
+        )
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Both optimisers use the same rate."""
+        for group in self.optim_g.param_groups + self.optim_d.param_groups:
+            group["lr"] = lr
+
+    def _update_generators(self, loss: Tensor) -> None:
+        for net in self.discriminators:
+            net.requires_grad_(False)
+        self.optim_g.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optim_g.step()
+        for net in self.discriminators:
+            net.requires_grad_(True)
+        self.ema.update(self.generators[0], self.steps)
+        self.steps += 1
+
+    def _update_discriminators(self, loss: Tensor) -> None:
+        self.optim_d.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optim_d.step()
+
+    def _autocast(self) -> Any:
+        return autocast(self.options.schedule.precision, self.device)
+
+    @torch.no_grad()
+    def _translate(self, images: Sequence[Tensor]) -> Tensor:
+        outputs = []
+        for image in images:
+            with self._autocast():
+                fake = self.ema.module(to_float(image[None]).to(self.device))
+            outputs.append(to_uint8(fake.cpu()))
+        return torch.cat(outputs)
+
+    def evaluate(self) -> dict[str, float]:
+        """Paired data: distance of held-out outputs to the truth; unpaired: nothing to compare."""
+        if not self.held_out.paired or self.held_out.targets is None:
+            return {}
+        count = min(len(self.held_out), MAX_EVALUATED)
+        fakes = self._translate([self.held_out.inputs[i] for i in range(count)])
+        truth = torch.stack([self.held_out.targets[i] for i in range(count)])
+        return {"mae": mean_absolute_error(fakes, truth), "psnr": psnr(fakes, truth)}
+
+    def samples(self) -> Tensor:
+        """Rows of input, output and, for paired data, truth."""
+        count = min(len(self.held_out), self.options.log.num_samples)
+        inputs = torch.stack([self.held_out.inputs[i] for i in range(count)])
+        columns = [inputs, self._translate(list(inputs))]
+        if self.held_out.paired and self.held_out.targets is not None:
+            columns.append(torch.stack([self.held_out.targets[i] for i in range(count)]))
+        return sheet(columns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, average and optimisers."""
+        return {
+            "networks": {name: net.state_dict() for name, net in self.networks.items()},
+            "ema": self.ema.module.state_dict(),
+            "optim_g": self.optim_g.state_dict(),
+            "optim_d": self.optim_d.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        for name, net in self.networks.items():
+            net.load_state_dict(state["networks"][name])
+        self.ema.module.load_state_dict(state["ema"])
+        self.optim_g.load_state_dict(state["optim_g"])
+        self.optim_d.load_state_dict(state["optim_d"])
+        self.steps = state["steps"]
+
+    def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
+        """Write the averaged generator, and the discriminator that judges its outputs."""
+        header = {
+            "network": {"generator": self.options.generator.model_dump(mode="json")},
+            "image_size": self.options.data.crop_size,
+            "progress": progress,
+        }
+        save_tensors(run.weights, self.ema.module.state_dict(), header)
+        judge = {
+            "network": {"discriminator": self.options.discriminator.model_dump(mode="json")},
+            "input_nc": self.judged_channels,
+            "progress": progress,
+        }
+        save_tensors(run.discriminator, self.discriminators[0].state_dict(), judge)
+
+    @property
+    def judged_channels(self) -> int:
+        """Channels of what the discriminator sees."""
+        raise NotImplementedError
+
+
+class Pix2PixTask(TeacherTask):
+    """Conditional GAN on pairs: the discriminator sees input and output together.
+
+    Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks,
+    CVPR 2017.
+    """
+
+    def __init__(self, options: TeacherOptions, held_out: Split, device: torch.device) -> None:
+        channels = options.generator.input_nc + options.generator.output_nc
+        networks = {
+            "G": build_generator(options.generator),
+            "D": build_discriminator(options.discriminator, channels),
+        }
+        super().__init__(options, held_out, networks, device)
+        self.recon = recon_loss(options.loss.recon)
+
+    @property
+    def judged_channels(self) -> int:
+        """Input and output channels together."""
+        return self.options.generator.input_nc + self.options.generator.output_nc
+
+    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+        """One update of the discriminator, then one of the generator."""
+        assert batch.real_b is not None
+        loss, (generator, discriminator) = self.options.loss, self.networks.values()
+        real_a, real_b = batch.real_a.to(self.device), batch.real_b.to(self.device)
+        with self._autocast():
+            fake_b = generator(real_a)
+            real_scores = discriminator(torch.cat([real_a, real_b], 1)).float()
+            fake_scores = discriminator(torch.cat([real_a, fake_b.detach()], 1)).float()
+        loss_d = discriminator_gan_loss(loss.gan_mode, real_scores, fake_scores)
+        self._update_discriminators(loss_d)
+        with self._autocast():
+            scores = discriminator(torch.cat([real_a, fake_b], 1)).float()
+        loss_gan = generator_gan_loss(loss.gan_mode, scores)
+        loss_recon = self.recon(fake_b.float(), real_b)
+        self._update_generators(loss.lambda_gan * loss_gan + loss.lambda_recon * loss_recon)
+        return {"G_gan": loss_gan, "G_recon": loss_recon, "D": loss_d}
+
+
+class CycleGanTask(TeacherTask):
+    """Two generators and two discriminators on unpaired images.
+
+    G translates a to b and R back; D judges b, E judges a (names in the run folder: `weights` is
+    G and `discriminator` is D).
+
+    Source: Zhu et al., Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
+    Networks, ICCV 2017.
+    """
+
+    def __init__(self, options: TeacherOptions, held_out: Split, device: torch.device) -> None:
+        back = options.generator.model_copy(
+            update={
+                "input_nc": options.generator.output_nc,
+                "output_nc": options.generator.input_nc,
+            }
+        )
+        networks = {
+            "G": build_generator(options.generator),
+            "G_back": build_generator(back),
+            "D": build_discriminator(options.discriminator, options.generator.output_nc),
+            "D_back": build_discriminator(options.discriminator, options.generator.input_nc),
+        }
+        super().__init__(options, held_out, networks, device)
+        self.recon = recon_loss(options.loss.recon)
+        self.pools = {side: ImagePool(options.loss.pool_size) for side in ("a", "b")}
+
+    @property
+    def judged_channels(self) -> int:
+        """Output channels: unpaired images are judged by themselves."""
+        return self.options.generator.output_nc
+
+    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+        """One update of both generators, then one of both discriminators."""
+        assert batch.real_b is not None
+        forth, back, judge_b, judge_a = self.networks.values()
+        real_a, real_b = batch.real_a.to(self.device), batch.real_b.to(self.device)
+        with self._autocast():
+            fake_b, fake_a = forth(real_a), back(real_b)
+            losses = {
+                **self._adversarial("G_gan_b", judge_b, fake_b),
+                **self._adversarial("G_gan_a", judge_a, fake_a),
+                "G_cycle_a": self.recon(back(fake_b).float(), real_a),
+                "G_cycle_b": self.recon(forth(fake_a).float(), real_b),
+                **self._identity(real_a, real_b),
+            }
+        self._update_generators(self._weigh(losses))
+        losses["D_b"] = self._judge(judge_b, real_b, self.pools["b"].query(fake_b.detach(), rng))
+        losses["D_a"] = self._judge(judge_a, real_a, self.pools["a"].query(fake_a.detach(), rng))
+        self._update_discriminators(losses["D_b"] + losses["D_a"])
+        return losses
+
+    def _adversarial(self, name: str, judge: nn.Module, fake: Tensor) -> Losses:
+        return {name: generator_gan_loss(self.options.loss.gan_mode, judge(fake).float())}
+
+    def _identity(self, real_a: Tensor, real_b: Tensor) -> Losses:
+        nets, loss = self.networks, self.options.loss
+        if not loss.lambda_identity or real_a.shape[1] != real_b.shape[1]:
+            return {}
+        return {
+            "G_identity_a": self.recon(nets["G_back"](real_a).float(), real_a),
+            "G_identity_b": self.recon(nets["G"](real_b).float(), real_b),
+        }
+
+    def _weigh(self, losses: Losses) -> Tensor:
+        loss = self.options.loss
+        weights = {
+            "G_gan_b": loss.lambda_gan,
+            "G_gan_a": loss.lambda_gan,
+            "G_cycle_a": loss.lambda_cycle_a,
+            "G_cycle_b": loss.lambda_cycle_b,
+            "G_identity_a": loss.lambda_cycle_a * loss.lambda_identity,
+            "G_identity_b": loss.lambda_cycle_b * loss.lambda_identity,
+        }
+        terms = [weights[name] * value for name, value in losses.items()]
+        return torch.stack(terms).sum()
+
+    def _judge(self, judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        with self._autocast():
+            real_scores, fake_scores = judge(real).float(), judge(fake).float()
+        return discriminator_gan_loss(self.options.loss.gan_mode, real_scores, fake_scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, average, optimisers and image pools."""
+        pools = {side: pool.state_dict() for side, pool in self.pools.items()}
+        return {**super().state_dict(), "pools": pools}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        super().load_state_dict(state)
+        for side, pool in self.pools.items():
+            pool.load_state_dict(state["pools"][side])
+
+    def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
+        """Also write the generator of the opposite direction."""
+        super().save(run, progress)
+        options = self.options.generator.model_copy(
+            update={
+                "input_nc": self.options.generator.output_nc,
+                "output_nc": self.options.generator.input_nc,
+            }
+        )
+        header = {
+            "network": {"generator": options.model_dump(mode="json")},
+            "image_size": self.options.data.crop_size,
+            "progress": progress,
+        }
+        path = run.path / "weights_back.safetensors"
+        save_tensors(path, self.networks["G_back"].state_dict(), header)
+
+
+def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
+    """Train a teacher, or go on with one; returns its final scores.
+
+    Raises:
+        DataError: The data cannot be used.
+        Interrupted: A signal came; the same call goes on.
+    """
+    run = RunFolder(options.run)
+    with run.claim(options):
+        if run.is_done:
+            return run.summary()
+        data = options.data
+        training = load_split(data, "train", data.load_size)
+        if training.targets is None:
+            raise DataError(f"{data.root} has no target images: a teacher needs both sides")
+        held_out = load_split(data, "search", data.crop_size)
+        training.inputs.preload()
+        training.targets.preload()
+        torch.manual_seed(options.seed)
+        task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
+        task = task_class(options, held_out, device)
+        stream = BatchStream(training, data, options.seed)
+        trainer = Trainer(task, stream, run, options.schedule, options.log, options.seed)
+        return trainer.fit()

@@ -1,0 +1,41 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="gancompress",
+    version="0.1.0",
+    description="Make conditional GANs small enough to use",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["gancompress", "gancompress.*"]),
+    package_data={"gancompress": ["py.typed", "report/*.html", "report/*.css", "report/*.js"]},
+    install_requires=[
+        "av>=14",
+        "numpy>=1.26",
+        "onnx>=1.21",
+        "onnxruntime>=1.20",
+        "onnxscript>=0.5",
+        "pillow>=11",
+        "pydantic>=2.8",
+        "pyyaml>=6",
+        "safetensors>=0.5",
+        "torch>=2.11",
+        "torchvision",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "datasets": ["opencv-python-headless>=4.10"],
+        "test": [
+            "mypy>=1.13",
+            "opencv-python-headless>=4.10",
+            "pytest>=8",
+            "ruff>=0.8",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+    entry_points={"console_scripts": ["gancompress=gancompress.cli.main:main"]},
+)
