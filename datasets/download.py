@@ -17,8 +17,10 @@ import argparse
 import contextlib
 import difflib
 import errno
+import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import shutil
 import signal
@@ -42,7 +44,8 @@ from typing import IO, TypeVar
 try:
     from PIL import Image
 except ImportError:
-    sys.exit("DownloadError: images are checked with pillow, which is missing: pip install pillow")
+    print("DownloadError: pillow is missing, it checks images: pip install pillow", file=sys.stderr)
+    sys.exit(2)
 
 T = TypeVar("T")
 
@@ -52,6 +55,10 @@ ATTEMPTS = 5
 PAUSE_S = 1.0  # before the second attempt; twice as long before the third, and so on
 TIMEOUT_S = 60.0  # without a byte
 CHUNK_BYTES = 1 << 20
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
+    EOFError, RuntimeError,
+)  # fmt: skip
 PAIR_SIDE = 256  # of a prepared Cityscapes image
 
 EMBEDDED = """edges2emoji is part of this repository: datasets/edges2emoji.
@@ -141,8 +148,9 @@ class Progress:
             print(file=sys.stderr)
 
     def _line(self, done: int) -> str:
-        total = f" of {self.total / self.scale:,.0f}" if self.total is not None else ""
-        return f"{self.label}: {done / self.scale:,.0f}{total} {self.unit}"
+        digits = 0 if self.scale == 1 else 1
+        total = "" if self.total is None else f" of {self.total / self.scale:,.{digits}f}"
+        return f"{self.label}: {done / self.scale:,.{digits}f}{total} {self.unit}"
 
 
 @dataclass
@@ -174,7 +182,7 @@ class Download:
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                problem = str(error) or type(error).__name__
+                problem = _cause(error)
             if attempt < ATTEMPTS:
                 print(f"{problem}; attempt {attempt + 1} of {ATTEMPTS}", file=sys.stderr)
                 time.sleep(PAUSE_S * attempt)
@@ -229,6 +237,11 @@ class Download:
             progress.close()
 
 
+def _cause(error: Exception) -> str:
+    reason = getattr(error, "reason", error)  # urllib wraps the one that says something
+    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+
+
 def _version(headers: http.client.HTTPMessage) -> str | None:
     tag = headers.get("ETag", "")
     weak = not tag or tag.startswith("W/")  # such a tag cannot vouch for single bytes
@@ -254,11 +267,13 @@ def unpack(archive: Path, folder: Path, source: str) -> None:
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
+                while tar.fileobj and tar.fileobj.read(CHUNK_BYTES):
+                    pass  # gzip compares its checksum at the very end
         else:
             raise DownloadError(f"{source}: {_what(archive)}, not a zip or tar archive")
     except tarfile.FilterError as error:
         raise DownloadError(f"{source}: refused to unpack: {error}") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DownloadError(f"{source}: the archive is damaged: {error}") from None
 
 

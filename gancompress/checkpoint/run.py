@@ -42,12 +42,15 @@ class RunFolder:
         return self.done.exists()
 
     @contextmanager
-    def claim(self, options: Section) -> Iterator[None]:
+    def claim(self, options: Section, same: bool = True) -> Iterator[None]:
         """Own the folder while the block runs, and put the resolved options into it.
 
+        Args:
+            options: The resolved options.
+            same: Refuse options that differ from those the folder was started with.
+
         Raises:
-            ConfigError: Another process is at work here, or the folder was started with options
-                that would give other results.
+            ConfigError: Another process is at work here, or the options differ.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as lock:
@@ -55,20 +58,27 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigError(f"{self.path}: another process is at work in this run") from None
-            self._adopt(options)
+            if same and (self.state.exists() or self.is_done):
+                self._refuse_changes(options)
+            write_atomic(self.config, dump_options(options).encode())
             yield
 
-    def _adopt(self, options: Section) -> None:
-        if self.config.exists() and (self.state.exists() or self.is_done):
-            old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
-            changed = [d for d in differences(old, new) if d.split(".")[0].split(":")[0] not in COSMETIC]
-            if changed:
-                raise ConfigError(
-                    f"{self.path} was started with other options:\n  "
-                    + "\n  ".join(changed)
-                    + "\n  Continue with the old values, or start afresh with --set run=FOLDER."
-                )
-        write_atomic(self.config, dump_options(options).encode())
+    def changes(self, options: Section) -> list[str]:
+        """Options that differ from those in the folder and would change its results."""
+        if not self.config.exists():
+            return []
+        old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
+        changed = differences(old, new)
+        return [line for line in changed if line.partition(":")[0].split(".")[0] not in COSMETIC]
+
+    def _refuse_changes(self, options: Section) -> None:
+        changed = self.changes(options)
+        if changed:
+            raise ConfigError(
+                f"{self.path} was started with other options:\n  "
+                + "\n  ".join(changed)
+                + "\n  Continue with the old values, or start afresh with --set run=FOLDER."
+            )
 
     def load_state(self) -> dict[str, Any] | None:
         """The saved training state, or None at the beginning."""

@@ -203,7 +203,8 @@ class SearchOptions(Section):
     algorithm: Literal["evolution", "exhaustive"] = "evolution"
     size: Size | None = None  # image side for MACs and evaluation; the training crop by default
     metric: str = "teacher_mae"
-    max_images: Size | None = None
+    max_images: Size | None = None  # of the search split
+    max_test_images: Size | None = None  # of the test split, for the table at the end
     budgets: tuple[str, ...] = ()  # MACs, such as 2.6G
     population: Size = 100
     num_trials: Size = 1_000
@@ -222,4 +223,3 @@ class CompressOptions(Section):
     supernet: Path
     search: Path
     export: tuple[str, ...] = ("safetensors", "onnx")
-    threads: Size | None = None

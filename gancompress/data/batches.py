@@ -14,11 +14,17 @@ from gancompress.data.images import to_float
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch: (N, 3, crop, crop) float32 in [-1, 1], and the images' indices."""
+    """One training batch; all images are (N, 3, crop, crop) float32 in [-1, 1].
+
+    Attributes:
+        real_a: Inputs.
+        real_b: Images of the target domain; of the same things as the inputs if data is paired.
+        pseudo_b: The teacher's outputs for the inputs, cropped and flipped with them.
+    """
 
     real_a: Tensor
-    real_b: Tensor | None
-    indices: tuple[int, ...]
+    real_b: Tensor | None = None
+    pseudo_b: Tensor | None = None
 
 
 class BatchStream:
@@ -43,25 +49,31 @@ class BatchStream:
     def batch(self, position: int, size: int) -> Batch:
         """Items position .. position + size - 1 of the stream."""
         items = [self._item(position + offset) for offset in range(size)]
-        targets = [b for _, b, _ in items if b is not None]
-        return Batch(
-            real_a=to_float(torch.stack([a for a, _, _ in items])),
-            real_b=to_float(torch.stack(targets)) if targets else None,
-            indices=tuple(index for _, _, index in items),
-        )
+        columns = [
+            None if column[0] is None else to_float(torch.stack(column))
+            for column in zip(*items, strict=True)
+        ]
+        assert columns[0] is not None
+        return Batch(columns[0], columns[1], columns[2])
 
-    def _item(self, k: int) -> tuple[Tensor, Tensor | None, int]:
+    def _item(self, k: int) -> list[Tensor | None]:
+        """Input, target and pseudo target, cropped alike where they show the same thing."""
         rng = torch.Generator().manual_seed(_mix(self.seed, k, 0))
-        inputs, targets = self.split.inputs, self.split.targets
-        index_a = self._index(inputs, k, side=0)
-        a = inputs[index_a]
-        if targets is None:
-            return self._augment(a, rng), None, index_a
-        if self.split.paired:
-            both = self._augment(torch.cat([a, targets[index_a]]), rng)
-            return both[:3], both[3:], index_a
-        b = targets[self._index(targets, k, side=1)]
-        return self._augment(a, rng), self._augment(b, rng), index_a
+        split = self.split
+        index = self._index(split.inputs, k, side=0)
+        together: list[Tensor | None] = [split.inputs[index], None, None]
+        apart = None
+        if split.targets is not None and split.paired:
+            together[1] = split.targets[index]
+        elif split.targets is not None:
+            apart = split.targets[self._index(split.targets, k, side=1)]
+        if split.pseudo is not None:
+            together[2] = split.pseudo[index]
+        views = iter(self._augment(torch.cat([t for t in together if t is not None]), rng).split(3))
+        result = [None if t is None else next(views) for t in together]
+        if apart is not None:
+            result[1] = self._augment(apart, rng)
+        return result
 
     def _index(self, images: ImageSet, k: int, side: int) -> int:
         epoch, offset = divmod(k, len(images))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,13 @@ class Split:
         inputs: Images of the source domain.
         targets: Images of the target domain, or None where there are none.
         paired: Whether inputs[i] and targets[i] show the same thing.
+        pseudo: A teacher's outputs for the inputs, which stand in for a missing truth.
     """
 
     inputs: ImageSet
     targets: ImageSet | None
     paired: bool
+    pseudo: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         if self.targets is None or self.paired:
@@ -128,10 +131,10 @@ def load_split(options: DataOptions, split: str, size: int) -> Split:
         inputs, targets = (ImageSet(files, size, half, options.cache_gb / 2) for half in halves)
         return Split(inputs, targets, paired=True)
     sides = ("A", "B") if options.direction == "AtoB" else ("B", "A")
-    a, b = (
-        ImageSet(_split_files(options, split, side), size, None, options.cache_gb / 2)
-        for side in sides
-    )
+    a = ImageSet(_split_files(options, split, sides[0]), size, None, options.cache_gb / 2)
+    if not any(options.root.glob(f"*{sides[1]}")):
+        return Split(a, None, paired=False)
+    b = ImageSet(_split_files(options, split, sides[1]), size, None, options.cache_gb / 2)
     return Split(a, b, paired=False)
 
 

@@ -3,7 +3,7 @@
 Nothing here knows a particular model.
 """
 
-from gancompress.elastic.calibrate import calibrate
+from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
 from gancompress.elastic.layers import fit
 from gancompress.elastic.sorting import channel_importance, sort_channels
 from gancompress.elastic.space import Dimension, SearchSpace, Subnet, Tie, make_space
@@ -19,10 +19,12 @@ __all__ = [
     "Tie",
     "Traced",
     "calibrate",
+    "calibrated",
     "capture",
     "channel_importance",
     "fit",
     "make_space",
+    "ready_subnet",
     "sort_channels",
     "trace",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+
+from gancompress.elastic.space import Subnet
+from gancompress.elastic.supernet import Supernet
 
 
 @torch.no_grad()
@@ -22,11 +25,7 @@ def calibrate(generator: nn.Module, batches: Iterable[Tensor]) -> bool:
     Returns:
         Whether there was anything to calibrate.
     """
-    norms = [
-        m
-        for m in generator.modules()
-        if isinstance(m, nn.BatchNorm2d | nn.InstanceNorm2d) and m.track_running_stats
-    ]
+    norms = norms_with_statistics(generator)
     if not norms:
         return False
     training = generator.training
@@ -42,3 +41,34 @@ def calibrate(generator: nn.Module, batches: Iterable[Tensor]) -> bool:
         norm.momentum = momentum
     generator.train(training)
     return True
+
+
+def norms_with_statistics(generator: nn.Module) -> list[nn.BatchNorm2d | nn.InstanceNorm2d]:
+    """Norms that keep running statistics, which depend on the subnet's widths."""
+    return [
+        m
+        for m in generator.modules()
+        if isinstance(m, nn.BatchNorm2d | nn.InstanceNorm2d) and m.track_running_stats
+    ]
+
+
+def ready_subnet(
+    net: Supernet, subnet: Subnet, batches: Iterable[Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """A subnet to translate with: a view of the supernet, or calibrated if it has batch norms.
+
+    Args:
+        net: The supernet, in evaluation mode.
+        subnet: Its widths.
+        batches: Inputs for the calibration, read only where one is needed.
+    """
+    if not norms_with_statistics(net.generator):
+        return lambda x: net(x, subnet)
+    return calibrated(net, subnet, batches)
+
+
+def calibrated(net: Supernet, subnet: Subnet, batches: Iterable[Tensor]) -> nn.Module:
+    """The extracted subnet with statistics of its own where its norms keep any."""
+    small = net.extract(subnet).eval()
+    calibrate(small, batches)
+    return small

@@ -17,11 +17,13 @@ class _DepthwiseConv2d(nn.Conv2d):
     """A depth-wise convolution with as many groups as its weight has filters."""
 
     def forward(self, input: Tensor) -> Tensor:
-        groups, self.groups = self.groups, self.weight.shape[0]
-        try:
-            return self._conv_forward(input, self.weight, self.bias)
-        finally:
-            self.groups = groups
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            around = self._reversed_padding_repeated_twice
+            input, padding = F.pad(input, around, mode=self.padding_mode), (0, 0)
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, len(self.weight)
+        )
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):

@@ -56,7 +56,7 @@ class Supernet(nn.Module):
         self.traced: Traced = trace(generator, self.example_shape)
         self.space = space or make_space(self.traced.groups, widths, divisor, ties)
         self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
-        self._offsets = {group.name: group.size for group in self.traced.groups}
+        self._full = {group.name: group.size for group in self.traced.groups}
         self._costs: dict[tuple[int, int], list[tuple[int, int, Parts, Parts, bool]]] = {}
 
     def train(self, mode: bool = True) -> Supernet:
@@ -88,25 +88,30 @@ class Supernet(nn.Module):
 
     def narrowed(self, subnet: Subnet) -> dict[str, Tensor]:
         """All parameters and buffers, narrowed to views of the first channels of every group."""
-        channels = self.space.channels(subnet)
         generator = self.generator
         tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
         for name, dims in self.traced.parameters.items():
             tensor = tensors[name]
             for dim, parts in enumerate(dims):
                 if parts is not None:
-                    tensor = self._narrow(tensor, dim, parts, channels)
+                    tensor = self.narrow(tensor, dim, parts, subnet)
             tensors[name] = tensor
         return tensors
 
-    def _narrow(self, tensor: Tensor, dim: int, parts: Parts, channels: dict[str, int]) -> Tensor:
+    def narrow(self, tensor: Tensor, dim: int, parts: Parts, subnet: Subnet) -> Tensor:
+        """One dimension of a tensor, whose full length has these parts, narrowed to a subnet's."""
+        channels = self.space.channels(subnet)
         pieces, start = [], 0
         for part in parts:
-            full = part if isinstance(part, int) else self._offsets[part]
+            full = part if isinstance(part, int) else self._full[part]
             kept = full if isinstance(part, int) else channels.get(part, full)
             pieces.append(tensor.narrow(dim, start, kept))
             start += full
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
+
+    def full_width(self, group: str) -> int:
+        """Channels of a group in the generator itself."""
+        return self._full[group]
 
     def extract(self, subnet: Subnet) -> nn.Module:
         """The subnet as an ordinary module that needs nothing of this package.
@@ -126,7 +131,7 @@ class Supernet(nn.Module):
             size: Side of a square image, or (height, width).
             paper: Count transposed convolutions at their output positions, as the papers do.
         """
-        channels = {**self._offsets, **self.space.channels(subnet)}
+        channels = {**self._full, **self.space.channels(subnet)}
         height, width = (size, size) if isinstance(size, int) else size
         total = 0
         for true, papers, ins, outs, depthwise in self._cost_table(height, width):

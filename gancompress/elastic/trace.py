@@ -48,7 +48,7 @@ class Traced:
         parameters: For each parameter and buffer with an elastic dimension, the parts of every
             dimension; None where the length is fixed.
         operations: Multiply-accumulate layers with the parts of their input and output.
-        outputs: Parts of the channel dimension (1) of each layer's output, by module name.
+        outputs: Parts of the channel dimension (1) of each module's output, by module name.
     """
 
     graph: fx.GraphModule
@@ -197,6 +197,8 @@ class Walk:
             self.dims[node] = ()  # a size, a number: narrower subnets compute their own
         else:
             self.dims[node] = self._operation(node)
+            for path, *_ in (node.meta.get("nn_module_stack") or {}).values():
+                self._modules[path] = self.dims[node]
 
     def _attribute(self, node: fx.Node) -> Dims:
         name, shape = str(node.target), self.shapes[node.name]
@@ -214,7 +216,6 @@ class Walk:
             rule = MODULE_RULES.get(type(layer))
             if rule is not None:
                 dims: Dims = rule(self, node, layer)
-                self._modules[str(node.target)] = dims
                 return dims
         else:
             table = FUNCTION_RULES if node.op == "call_function" else METHOD_RULES

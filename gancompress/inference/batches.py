@@ -90,8 +90,12 @@ def _padded(side: int, stride: int) -> int:
 
 def _pad(image: Tensor, stride: int) -> Tensor:
     """(3, h, w) -> (3, H, W), both sides as `_padded` has them."""
-    rows, columns = (_source_indices(side, _padded(side, stride)) for side in image.shape[-2:])
-    return image[:, rows[:, None], columns]
+    for dim in (1, 2):
+        side = image.shape[dim]
+        padded = _padded(side, stride)
+        if padded != side:
+            image = image.index_select(dim, _source_indices(side, padded))
+    return image
 
 
 def _source_indices(side: int, padded: int) -> Tensor:

@@ -92,8 +92,7 @@ def _output_names(inputs: list[Path], suffix: str) -> list[Path]:
     longer: set[Path] = set()
     while True:
         names = [
-            path.with_name((path.name if path in longer else path.stem) + suffix)
-            for path in inputs
+            path.with_name((path.name if path in longer else path.stem) + suffix) for path in inputs
         ]
         # file systems that ignore case would write both to one file
         keys = [str(name).casefold() for name in names]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from tqdm import tqdm
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -42,3 +44,14 @@ def in_order(
     finally:
         for future in pending:
             future.cancel()
+
+
+def progress(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """The items, with a bar on standard error if they take more than a few seconds.
+
+    Args:
+        items: Any iterable.
+        total: How many there are, or 0 where that is not known.
+        unit: What one item is called.
+    """
+    yield from tqdm(items, total=total or None, unit=unit, delay=3, disable=None)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gancompress.tables import lookup
 
 ReconLoss = Callable[[Tensor, Tensor], Tensor]
+Adapter = Callable[[Tensor], Tensor]
 
 RECON_LOSSES: dict[str, ReconLoss] = {
     "l1": F.l1_loss,
@@ -39,6 +40,20 @@ def generator_gan_loss(mode: str, fake_scores: Tensor) -> Tensor:
     return _target_loss(mode, fake_scores, 1.0)
 
 
+def discriminator_real_loss(mode: str, real_scores: Tensor) -> Tensor:
+    """What the discriminator minimises on real images; scores of any shape."""
+    if mode == "hinge":
+        return F.relu(1 - real_scores).mean()
+    return _target_loss(mode, real_scores, 1.0)
+
+
+def discriminator_fake_loss(mode: str, fake_scores: Tensor) -> Tensor:
+    """What the discriminator minimises on generated images; scores of any shape."""
+    if mode == "hinge":
+        return F.relu(1 + fake_scores).mean()
+    return _target_loss(mode, fake_scores, 0.0)
+
+
 def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """Half the sum of the losses on real and on generated images.
 
@@ -47,11 +62,8 @@ def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) 
         real_scores: Scores of real images, any shape.
         fake_scores: Scores of generated images, any shape.
     """
-    if mode == "hinge":
-        real, fake = F.relu(1 - real_scores).mean(), F.relu(1 + fake_scores).mean()
-    else:
-        real, fake = _target_loss(mode, real_scores, 1.0), _target_loss(mode, fake_scores, 0.0)
-    return 0.5 * (real + fake)
+    real = discriminator_real_loss(mode, real_scores)
+    return 0.5 * (real + discriminator_fake_loss(mode, fake_scores))
 
 
 def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
@@ -59,7 +71,7 @@ def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
     return lookup(losses, mode, "GAN mode")(scores, torch.full_like(scores, target))
 
 
-def feature_distillation(student: Tensor, teacher: Tensor, adapter: nn.Module) -> Tensor:
+def feature_distillation(student: Tensor, teacher: Tensor, adapter: Adapter) -> Tensor:
     """Mean squared distance between adapted student features and teacher features.
 
     Source: Li et al., GAN Compression, CVPR 2020, eq. 3.
@@ -69,4 +81,4 @@ def feature_distillation(student: Tensor, teacher: Tensor, adapter: nn.Module) -
         teacher: Activations of the teacher at the same layer, (N, C_t, H, W), detached.
         adapter: 1x1 convolution from C_s to C_t channels.
     """
-    return F.mse_loss(adapter(student), teacher)
+    return F.mse_loss(adapter(student).float(), teacher.float())

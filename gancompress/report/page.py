@@ -24,6 +24,7 @@ from gancompress.checkpoint.files import write_atomic
 from gancompress.data.images import to_image
 
 MISSING = "-"
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 LOG_FROM = 8.0  # a range of MACs above this ratio gets a logarithmic axis
 MAX_TICKS = 6  # as many as a phone's width holds
 SMALL, LARGE = 128, 256  # images are shown between these sides, in CSS pixels
@@ -175,7 +176,7 @@ def _text(text: str) -> str:
 
 def _count(number: float) -> str:
     """A count with four digits and a unit: 49.55 G, 340.1 k, 87."""
-    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for scale, unit in UNITS:
         value = number / scale
         if value >= 0.99995:
             return f"{value:.{2 if value < 99.995 else 1}f} {unit}"
@@ -210,29 +211,31 @@ class _Column:
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:
     """Columns of numbers; one without any value is left out."""
-    counts = ("fewer", "more")
     columns = [
-        _column("params", [row.params for row in rows], counts),
-        _column("MACs", [row.macs for row in rows], counts),
-        _column("MACs (papers)", [row.macs_paper for row in rows], counts),
+        _counts("params", [row.params for row in rows]),
+        _counts("MACs", [row.macs for row in rows]),
+        _counts("MACs (papers)", [row.macs_paper for row in rows]),
     ]
     for name in dict.fromkeys(name for row in rows for name in row.scores):
-        columns.append(_column(name, [row.scores.get(name) for row in rows]))
-    columns.append(_column("latency ms", [row.latency_ms for row in rows], ("faster", "slower")))
-    columns.append(_column("size MB", [row.size_mb for row in rows], ("smaller", "larger")))
+        columns.append(_measures(name, [row.scores.get(name) for row in rows]))
+    columns.append(_measures("latency ms", [row.latency_ms for row in rows], "faster", "slower"))
+    columns.append(_measures("size MB", [row.size_mb for row in rows], "smaller", "larger"))
     return [column for column in columns if any(cell != MISSING for cell in column.cells)]
 
 
-def _column(
-    head: str, values: Sequence[float | None], words: tuple[str, str] | None = None
+def _counts(head: str, values: Sequence[int]) -> _Column:
+    ratios = [_ratio(values[0], value, "fewer", "more") for value in values]
+    return _Column(head, [_count(value) for value in values], ratios)
+
+
+def _measures(
+    head: str, values: Sequence[float | None], better: str = "", worse: str = ""
 ) -> _Column:
-    """Formatted values, whole numbers as counts; with `words`, ratios to the first value."""
-    known = [value for value in values if value is not None]
-    style = _count if all(isinstance(value, int) for value in known) else _formatter(known)
+    """Values of one unit, some perhaps missing; ratios to the first if there are words for them."""
+    style = _formatter(value for value in values if value is not None)
     cells = [MISSING if value is None else style(value) for value in values]
-    if words is None:
-        return _Column(head, cells)
-    return _Column(head, cells, [_ratio(values[0], value, *words) for value in values])
+    ratios = [_ratio(values[0], value, better, worse) for value in values] if better else []
+    return _Column(head, cells, ratios)
 
 
 def _table(report: Report) -> str:
@@ -311,7 +314,7 @@ class _Axis:
             inside = [tick for tick in ticks if self.low <= tick <= self.high]
             if len(inside) <= MAX_TICKS:
                 break
-        return inside
+        return inside[:: math.ceil(len(inside) / MAX_TICKS)]
 
 
 def _axis(values: Sequence[float], log: bool = False) -> _Axis:
@@ -351,21 +354,14 @@ def _share(fraction: float) -> str:
 
 
 def _plot(report: Report) -> str:
-    trials, front = _drawable(report.trials), _drawable(report.front)
-    if not trials and not front:
+    front = _drawable(report.front)
+    on_front = set(front)
+    others = dict.fromkeys(_drawable(report.trials))
+    faint = [trial for trial in others if trial not in on_front]
+    if not faint and not front:
         return ""
     chosen = _chosen(report)
-    points = [*trials, *front, *chosen.values()]
-    macs, scores = [point.macs for point in points], [point.score for point in points]
-    plot = _Plot(
-        _axis(macs, log=max(macs) > LOG_FROM * min(macs)),
-        _axis(scores),
-        report.metric,
-        _formatter(scores),
-    )
-    on_front = set(front)
-    faint = [trial for trial in dict.fromkeys(trials) if trial not in on_front]
-    about = _text(f"Scatter plot of {report.metric} against MACs, {report.direction}")
+    plot = _scaled([*faint, *front, *chosen.values()], report.metric)
     marks = [
         _axes(plot, f"{report.metric} ({report.direction})"),
         _group("trials", [plot.dot(trial, 3.5) for trial in faint]),
@@ -374,12 +370,18 @@ def _plot(report: Report) -> str:
         _group("chosen", [plot.dot(trial, 6, name) for name, trial in chosen.items()]),
         _group("names", _names(plot, chosen, front, report.lower_is_better)),
     ]
+    about = _text(f"Scatter plot of {report.metric} against MACs, {report.direction}")
     drawing = f'<svg role="img" aria-label="{about}">\n{"".join(marks)}</svg>'
     caption = _legend(len(faint), len(front), len(chosen), _left_out(report))
-    return (
-        f'<figure>\n<div class="plot">\n{drawing}\n</div>\n{caption}</figure>\n'
-        f"{_front_table(front, plot)}"
-    )
+    figure = f'<figure>\n<div class="plot">\n{drawing}\n</div>\n{caption}</figure>\n'
+    return figure + _front_table(front, plot)
+
+
+def _scaled(points: list[Trial], metric: str) -> _Plot:
+    """A plot whose axes hold the points."""
+    macs, scores = [point.macs for point in points], [point.score for point in points]
+    log = max(macs) > LOG_FROM * min(macs)
+    return _Plot(_axis(macs, log), _axis(scores), metric, _formatter(scores))
 
 
 def _drawable(trials: Iterable[Trial]) -> list[Trial]:
@@ -415,34 +417,39 @@ def _axes(plot: _Plot, y_title: str) -> str:
     """Grid lines, tick labels and titles; labels lie outside the area."""
     lines, labels = [], []
     x_ticks, y_ticks = plot.x.ticks(), plot.y.ticks()
-    for tick in x_ticks:
+    for tick, text in zip(x_ticks, _macs_labels(x_ticks, plot.x.log), strict=True):
         at = plot.x.place(tick)
         lines.append(_segment((at, 0), (at, 1)))
-        text = _tick_count(tick)
         labels.append(f'<text x="{_share(at)}" y="100%" dy="20" text-anchor="middle">{text}</text>')
-    step = min((b - a for a, b in pairwise(y_ticks)), default=1.0)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    decimals = _decimals(y_ticks)
     for tick in y_ticks:
         at = 1 - plot.y.place(tick)
         lines.append(_segment((0, at), (1, at)))
-        text = f"{tick:.{decimals}f}"
-        labels.append(
-            f'<text x="0" dx="-8" y="{_share(at)}" dy="4.5" text-anchor="end">{text}</text>'
-        )
+        place = f'x="0" dx="-8" y="{_share(at)}" dy="4.5"'
+        labels.append(f'<text {place} text-anchor="end">{tick:.{decimals}f}</text>')
     scale = ", logarithmic" if plot.x.log else ""
     labels += [
         f'<text class="axis" x="0" y="0" dx="-40" dy="-16">{_text(y_title)}</text>',
-        f'<text class="axis" x="50%" y="100%" dy="44" text-anchor="middle">'
+        '<text class="axis" x="50%" y="100%" dy="44" text-anchor="middle">'
         f"MACs per image{scale}</text>",
     ]
     return _group("grid", lines) + _group("labels", labels)
 
 
-def _tick_count(tick: float) -> str:
-    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if tick >= 0.999 * scale:
-            return f"{tick / scale:.4g} {unit}"
-    return f"{tick:.4g}"
+def _macs_labels(ticks: list[float], log: bool) -> list[str]:
+    labels = []
+    for tick in ticks:
+        fits = ((scale, unit) for scale, unit in UNITS if tick >= 0.999 * scale)
+        scale, unit = next(fits, (1.0, ""))
+        decimals = 0 if log else _decimals([other / scale for other in ticks])
+        labels.append(f"{tick / scale:.{decimals}f} {unit}".rstrip())
+    return labels
+
+
+def _decimals(ticks: list[float]) -> int:
+    """Decimals that tell evenly spaced ticks apart."""
+    step = min((b - a for a, b in pairwise(ticks)), default=1.0)
+    return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
 Box = tuple[float, float, float, float]

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gancompress.checkpoint.files import save_tensors
+from gancompress.checkpoint.network import Discriminator, save_discriminator, save_network
 from gancompress.checkpoint.run import RunFolder
-from gancompress.config import TeacherOptions
-from gancompress.data import Batch, BatchStream, Split, load_split, to_float, to_uint8
-from gancompress.errors import DataError
+from gancompress.config import GeneratorOptions, TeacherOptions
+from gancompress.data import Batch, Split, stack, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import mean_absolute_error, psnr
 from gancompress.models import build_discriminator, build_generator, init_weights
-from gancompress.training.loop import Losses, Trainer
+from gancompress.training.loop import Losses
 from gancompress.training.precision import Ema, autocast
-from gancompress.training.sheets import sheet
+from gancompress.training.sheets import sheet, spread
 
 MAX_EVALUATED = 64
 
 
-class TeacherTask:
+class TeacherTask(ABC):
     """What both teachers share: networks by name, two optimisers, the averaged generator.
 
     Args:
@@ -97,18 +98,18 @@ class TeacherTask:
         """Paired data: distance of held-out outputs to the truth; unpaired: nothing to compare."""
         if not self.held_out.paired or self.held_out.targets is None:
             return {}
-        count = min(len(self.held_out), MAX_EVALUATED)
-        fakes = self._translate([self.held_out.inputs[i] for i in range(count)])
-        truth = torch.stack([self.held_out.targets[i] for i in range(count)])
+        chosen = spread(len(self.held_out), MAX_EVALUATED)
+        fakes = self._translate(list(stack(self.held_out.inputs, chosen)))
+        truth = stack(self.held_out.targets, chosen)
         return {"mae": mean_absolute_error(fakes, truth), "psnr": psnr(fakes, truth)}
 
     def samples(self) -> Tensor:
         """Rows of input, output and, for paired data, truth."""
-        count = min(len(self.held_out), self.options.log.num_samples)
-        inputs = torch.stack([self.held_out.inputs[i] for i in range(count)])
+        chosen = spread(len(self.held_out.inputs), self.options.log.num_samples)
+        inputs = stack(self.held_out.inputs, chosen)
         columns = [inputs, self._translate(list(inputs))]
         if self.held_out.paired and self.held_out.targets is not None:
-            columns.append(torch.stack([self.held_out.targets[i] for i in range(count)]))
+            columns.append(stack(self.held_out.targets, chosen))
         return sheet(columns)
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,23 +133,27 @@ class TeacherTask:
 
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Write the averaged generator, and the discriminator that judges its outputs."""
-        header = {
-            "network": {"generator": self.options.generator.model_dump(mode="json")},
-            "image_size": self.options.data.crop_size,
-            "progress": progress,
-        }
-        save_tensors(run.weights, self.ema.module.state_dict(), header)
-        judge = {
-            "network": {"discriminator": self.options.discriminator.model_dump(mode="json")},
-            "input_nc": self.judged_channels,
-            "progress": progress,
-        }
-        save_tensors(run.discriminator, self.discriminators[0].state_dict(), judge)
+        self._save_generator(run.weights, self.ema.module, self.options.generator, progress)
+        judge = Discriminator(
+            self.discriminators[0], self.options.discriminator, self.judged_channels
+        )
+        save_discriminator(run.discriminator, judge, progress=progress)
+
+    def _save_generator(
+        self, path: Path, module: nn.Module, options: GeneratorOptions, progress: dict[str, Any]
+    ) -> None:
+        description = {"generator": options.model_dump(mode="json")}
+        size = self.options.data.crop_size
+        save_network(path, module, description, image_size=size, progress=progress)
 
     @property
+    @abstractmethod
     def judged_channels(self) -> int:
         """Channels of what the discriminator sees."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+        """Update the networks with one batch."""
 
 
 class Pix2PixTask(TeacherTask):
@@ -202,15 +207,9 @@ class CycleGanTask(TeacherTask):
     """
 
     def __init__(self, options: TeacherOptions, held_out: Split, device: torch.device) -> None:
-        back = options.generator.model_copy(
-            update={
-                "input_nc": options.generator.output_nc,
-                "output_nc": options.generator.input_nc,
-            }
-        )
         networks = {
             "G": build_generator(options.generator),
-            "G_back": build_generator(back),
+            "G_back": build_generator(_opposite(options.generator)),
             "D": build_discriminator(options.discriminator, options.generator.output_nc),
             "D_back": build_discriminator(options.discriminator, options.generator.input_nc),
         }
@@ -287,42 +286,11 @@ class CycleGanTask(TeacherTask):
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Also write the generator of the opposite direction."""
         super().save(run, progress)
-        options = self.options.generator.model_copy(
-            update={
-                "input_nc": self.options.generator.output_nc,
-                "output_nc": self.options.generator.input_nc,
-            }
-        )
-        header = {
-            "network": {"generator": options.model_dump(mode="json")},
-            "image_size": self.options.data.crop_size,
-            "progress": progress,
-        }
         path = run.path / "weights_back.safetensors"
-        save_tensors(path, self.networks["G_back"].state_dict(), header)
+        self._save_generator(path, self.networks["G_back"], _opposite(self.options.generator), progress)
 
 
-def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
-    """Train a teacher, or go on with one; returns its final scores.
-
-    Raises:
-        DataError: The data cannot be used.
-        Interrupted: A signal came; the same call goes on.
-    """
-    run = RunFolder(options.run)
-    with run.claim(options):
-        if run.is_done:
-            return run.summary()
-        data = options.data
-        training = load_split(data, "train", data.load_size)
-        if training.targets is None:
-            raise DataError(f"{data.root} has no target images: a teacher needs both sides")
-        held_out = load_split(data, "search", data.crop_size)
-        training.inputs.preload()
-        training.targets.preload()
-        torch.manual_seed(options.seed)
-        task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
-        task = task_class(options, held_out, device)
-        stream = BatchStream(training, data, options.seed)
-        trainer = Trainer(task, stream, run, options.schedule, options.log, options.seed)
-        return trainer.fit()
+def _opposite(options: GeneratorOptions) -> GeneratorOptions:
+    return options.model_copy(
+        update={"input_nc": options.output_nc, "output_nc": options.input_nc}
+    )

@@ -1,0 +1,105 @@
+"""MODEL of every command: a run folder of any stage, a file of ours, or somebody's checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.config import DataOptions, SupernetOptions, load_options
+from gancompress.data import load_split, to_float
+from gancompress.elastic import Supernet, calibrated
+from gancompress.errors import ConfigError
+
+MAX_CALIBRATION = 64
+
+
+def load_model(path: Path, subnet: str | None = None, factory: str | None = None) -> Network:
+    """A generator to translate with.
+
+    Args:
+        path: A run folder (teacher, supernet, search, finetune), a safetensors or `.pth` file.
+        subnet: Which subnet of a supernet or search; by default the largest of a supernet, and of
+            a search the best under its smallest budget.
+        factory: `package.module:factory` for the tensors of a network that is not ours.
+
+    Raises:
+        CheckpointError: The weights cannot be used.
+        ConfigError: A subnet is named where there is no supernet.
+        SpaceError: The subnet does not belong to the supernet.
+    """
+    stage = run_stage(path)
+    if stage == "search":
+        subnet = subnet or _smallest_chosen(path)
+        path = supernet_of(path)
+        stage = "supernet"
+    if stage == "supernet":
+        net, network = load_supernet(path)
+        chosen = net.space.parse(subnet) if subnet else net.space.largest()
+        network.module = calibrated(net, chosen, calibration_images(path, net))
+        network.header = {**network.header, "subnet": str(chosen)}
+        return network
+    if subnet is not None:
+        raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
+    return load_network(path, factory)
+
+
+def run_stage(path: Path) -> str | None:
+    """The stage whose run folder this is, or None for anything else."""
+    config = path / "config.yaml"
+    if not config.is_file():
+        return None
+    content: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return content.get("stage") if isinstance(content, dict) else None
+
+
+def supernet_of(path: Path) -> Path:
+    """The supernet's run folder of a search's or finetune's run folder (or of a supernet's)."""
+    stage = run_stage(path)
+    if stage == "supernet":
+        return path
+    if stage in ("search", "finetune"):
+        return Path(yaml.safe_load((path / "config.yaml").read_text())["supernet"])
+    raise ConfigError(f"{path} is no run folder of a supernet or a search")
+
+
+def run_data(path: Path) -> tuple[DataOptions, int] | None:
+    """Data section and crop size that a run was trained on, where the folder says so."""
+    stage = run_stage(path)
+    if stage in ("search", "finetune"):
+        return run_data(supernet_of(path))
+    if stage not in ("teacher", "supernet"):
+        return None
+    content = yaml.safe_load((path / "config.yaml").read_text())
+    data = DataOptions.model_validate(content["data"])
+    return data, data.crop_size
+
+
+def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
+    """Held-out inputs one at a time, read only if the subnet has statistics to calibrate."""
+    options = load_options(SupernetOptions, run / "config.yaml")
+    split = load_split(options.data, "search", options.data.crop_size)
+    device = next(net.parameters()).device
+    for index in range(min(len(split.inputs), MAX_CALIBRATION)):
+        yield to_float(split.inputs[index][None]).to(device)
+
+
+def _smallest_chosen(path: Path) -> str:
+    done = path / "done.json"
+    if not done.exists():
+        raise ConfigError(f"{path} holds no finished search; name a subnet with --subnet")
+    chosen = json.loads(done.read_text())["chosen"]
+    return str(chosen[min(chosen, key=int)]["subnet"])
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """Facts of a loaded generator for `--json` and dry runs."""
+    parameters = sum(p.numel() for p in network.module.parameters())
+    return {"source": network.source, "network": network.description, "params": parameters}
+
+

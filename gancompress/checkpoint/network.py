@@ -1,0 +1,246 @@
+"""Generators and discriminators from any source: a run, a file of ours, a foreign checkpoint, or a
+factory of the user's."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.checkpoint.files import Json, load_tensors, save_tensors
+from gancompress.checkpoint.foreign import infer_discriminator, infer_generator, load_foreign
+from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
+from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.models import STRIDES, build_discriminator, build_generator, init_weights
+
+
+@dataclass
+class Network:
+    """A generator and what is known of it.
+
+    Attributes:
+        module: The generator, in evaluation mode.
+        description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`.
+        stride: What H and W of its inputs must be multiples of.
+        header: Whatever else its file says.
+        source: Where it came from.
+    """
+
+    module: nn.Module
+    description: Json
+    stride: int
+    source: str
+    header: Json = field(default_factory=dict)
+
+    @property
+    def input_nc(self) -> int:
+        """Channels of the input image."""
+        options = self.description.get("generator") or {}
+        return int(options.get("input_nc", 3))
+
+    @property
+    def example_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a small input that it accepts."""
+        return example_shape(self.input_nc, self.stride)
+
+
+def example_shape(input_nc: int, stride: int) -> tuple[int, int, int, int]:
+    """A small input: at least 32 pixels, a multiple of the stride."""
+    side = max(stride, -(-32 // stride) * stride)
+    return (1, input_nc, side, side)
+
+
+def build_network(description: Json, source: str) -> Network:
+    """An untrained network from its description.
+
+    Raises:
+        ConfigError: The factory cannot be imported, or the options are wrong.
+    """
+    if "generator" in description:
+        options = build(GeneratorOptions, dict(description["generator"]), source)
+        module = build_generator(options)
+        return Network(module.eval(), description, STRIDES[options.name], source)
+    if "module" in description:
+        module = call_factory(description["module"])
+        stride = int(getattr(module, "stride", 4))
+        return Network(module.eval(), description, stride, source)
+    raise CheckpointError(f"{source} does not say which network its tensors belong to")
+
+
+def call_factory(name: str) -> nn.Module:
+    """The generator that `package.module:factory` returns.
+
+    Raises:
+        ConfigError: The name is malformed, cannot be imported, or gives no module.
+    """
+    module_name, separator, attribute = name.partition(":")
+    if not separator:
+        raise ConfigError(f"'{name}' is no factory; write package.module:factory")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot import the factory '{name}': {error}") from None
+    made = factory()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"'{name}' returned {type(made).__name__}, not an nn.Module")
+    return made
+
+
+def weights_file(path: Path) -> Path:
+    """The weights of a path that may be a run folder or a folder with a `latest_net_G.pth`.
+
+    Raises:
+        CheckpointError: There is nothing of that kind.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise CheckpointError(f"no weights {path}")
+        return path
+    names = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
+    for name in names:
+        if (path / name).exists():
+            return path / name
+    raise CheckpointError(f"{path} holds no weights ({', '.join(names)})")
+
+
+def load_network(path: Path, factory: str | None = None, norm: str | None = None) -> Network:
+    """A generator with its weights.
+
+    Args:
+        path: A run folder, a safetensors file of ours, or a `.pth` of pytorch-CycleGAN-and-pix2pix
+            or gan-compression.
+        factory: `package.module:factory` of the network that the tensors belong to, where they
+            are somebody else's.
+        norm: Norm of a foreign checkpoint where its tensors leave a choice.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or its tensors do not fit the network.
+    """
+    file = weights_file(path)
+    if file.suffix == ".safetensors":
+        tensors, header = load_tensors(file)
+        description = {"module": factory} if factory else header.get("network", {})
+    else:
+        tensors, header = load_foreign(file), {}
+        description = {"module": factory} if factory else _describe(tensors, file, norm)
+    network = build_network(description, str(file))
+    try:
+        fit(network.module, tensors, network.example_shape)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    network.header = header
+    network.module.eval()
+    return network
+
+
+def _describe(tensors: dict[str, Tensor], path: Path, norm: str | None) -> Json:
+    options = infer_generator(tensors, path)
+    if norm is not None:
+        options = options.model_copy(update={"norm": norm})
+    return {"generator": options.model_dump(mode="json")}
+
+
+def save_network(path: Path, module: nn.Module, description: Json, **header: Any) -> None:
+    """Write a generator with everything that is needed to build it again."""
+    save_tensors(path, module.state_dict(), {"network": description, **header})
+
+
+@dataclass
+class Discriminator:
+    """A discriminator and how to build it.
+
+    Attributes:
+        module: The network.
+        options: Its section.
+        input_nc: Channels of the judged image.
+    """
+
+    module: nn.Module
+    options: DiscriminatorOptions
+    input_nc: int
+
+
+def new_discriminator(options: DiscriminatorOptions, input_nc: int) -> Discriminator:
+    """A discriminator with fresh weights."""
+    return Discriminator(init_weights(build_discriminator(options, input_nc)), options, input_nc)
+
+
+def load_discriminator(path: Path) -> Discriminator:
+    """A discriminator from a file of ours or a foreign one.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or no discriminator.
+    """
+    if path.suffix == ".safetensors":
+        tensors, header = load_tensors(path)
+        try:
+            raw, channels = header["network"]["discriminator"], int(header["input_nc"])
+        except KeyError:
+            raise CheckpointError(f"{path} is no discriminator of ours") from None
+        options = build(DiscriminatorOptions, dict(raw), str(path))
+    else:
+        tensors = load_foreign(path)
+        options, channels = infer_discriminator(tensors, path)
+    module = build_discriminator(options, channels)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit {options.name}: {error}") from None
+    return Discriminator(module, options, channels)
+
+
+def save_discriminator(path: Path, discriminator: Discriminator, **header: Any) -> None:
+    """Write a discriminator with everything that is needed to build it again."""
+    description = {"discriminator": discriminator.options.model_dump(mode="json")}
+    header = {"network": description, "input_nc": discriminator.input_nc, **header}
+    save_tensors(path, discriminator.module.state_dict(), header)
+
+
+def find_discriminator(weights: Path) -> Path | None:
+    """The discriminator that was trained with a generator, where it lies beside it."""
+    file = weights_file(weights)
+    names = {
+        "weights.safetensors": "discriminator.safetensors",
+        "latest_net_G.pth": "latest_net_D.pth",
+        "latest_net_G_A.pth": "latest_net_D_A.pth",
+    }
+    name = names.get(file.name) or file.name.replace("_net_G", "_net_D")
+    found = file.with_name(name)
+    return found if name != file.name and found.exists() else None
+
+
+def describe_space(space: SearchSpace) -> Json:
+    """A search space as JSON."""
+    dimensions = [
+        {"groups": d.groups, "full": d.full, "choices": d.choices, "unit": d.unit}
+        for d in space.dimensions
+    ]
+    return {"dimensions": dimensions, "forms": {str(k): v for k, v in space.forms.items()}}
+
+
+def read_space(content: Json) -> SearchSpace:
+    """The search space of a JSON description."""
+    dimensions = tuple(
+        Dimension(tuple(d["groups"]), d["full"], tuple(d["choices"]), d["unit"])
+        for d in content["dimensions"]
+    )
+    return SearchSpace(dimensions, {int(k): tuple(v) for k, v in content["forms"].items()})
+
+
+def load_supernet(path: Path) -> tuple[Supernet, Network]:
+    """A trained supernet from its run folder or file.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds a plain generator.
+    """
+    network = load_network(path)
+    if "space" not in network.header:
+        raise CheckpointError(f"{network.source} is no supernet: its header names no search space")
+    space = read_space(network.header["space"])
+    net = Supernet(network.module, torch.empty(network.example_shape), space=space)
+    return net.eval(), network

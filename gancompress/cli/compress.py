@@ -1,0 +1,274 @@
+"""`gancompress compress`: every stage that has not been done yet, the table, and the report."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.models import load_model
+from gancompress.checkpoint.network import Network, load_network
+from gancompress.checkpoint.run import RunFolder
+from gancompress.cli.context import Context
+from gancompress.cli.search import show_result
+from gancompress.config import (
+    CompressOptions,
+    SearchOptions,
+    Section,
+    SupernetOptions,
+    TeacherOptions,
+    dump_options,
+    load_options,
+)
+from gancompress.cost import format_count, measure_latency
+from gancompress.data import load_split, to_float
+from gancompress.elastic import Supernet
+from gancompress.errors import ConfigError, DataError
+from gancompress.export import FORMATS, export_network
+from gancompress.metrics import all_scores, metric
+from gancompress.report import ImageRow, Report, Row, text_table, write_report
+from gancompress.report import Trial as ReportTrial
+from gancompress.search import Evaluator, SearchResult, Trial, search
+from gancompress.training.sheets import spread
+from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
+
+NUM_ROWS = 12
+S = TypeVar("S", bound=Section)
+
+
+@dataclass
+class Stages:
+    """The resolved options of all stages."""
+
+    run: Path
+    teacher: TeacherOptions | None
+    supernet: SupernetOptions
+    search: SearchOptions
+    export: tuple[str, ...]
+
+
+@dataclass
+class Finished:
+    """Teacher and chosen subnets, scored on images that no stage has seen.
+
+    Attributes:
+        networks: The teacher, then the subnets from the widest budget to the narrowest, by label.
+        outputs: Their images, (N, 3, S, S) uint8.
+        scores: Their metrics.
+        evaluator: Inputs and truth.
+        split: Which images these are.
+    """
+
+    networks: dict[str, Network]
+    outputs: dict[str, Tensor]
+    scores: dict[str, dict[str, float]]
+    evaluator: Evaluator
+    split: str
+
+
+def run_compress(context: Context) -> None:
+    """From a teacher to exported subnets and the report; done stages are not run again."""
+    stages = load_stages(context)
+    if context.args.dry_run:
+        sections = [s for s in (stages.teacher, stages.supernet, stages.search) if s is not None]
+        context.say("---\n".join(dump_options(section) for section in sections))
+        context.result({s.__class__.__name__: s.model_dump(mode="json") for s in sections})
+        return
+    if stages.teacher is not None:
+        _announce(context, "teacher", stages.teacher.run)
+        train_teacher(stages.teacher, context.device)
+    _announce(context, "supernet", stages.supernet.run)
+    train_supernet(stages.supernet, context.device)
+    _announce(context, "search", stages.search.run)
+    result = search(stages.search, context.device)
+    show_result(context, result)
+    context.say("export and report")
+    finished = _finish(stages, result, context.device)
+    files = _export(stages, finished)
+    rows = _rows(finished, result, files)
+    report = stages.run / "report.html"
+    write_report(_report(stages, finished, result, rows, files), report)
+    context.say(f"\nscores on {len(finished.evaluator.inputs)} images of the {finished.split} split")
+    context.say(text_table(rows))
+    for label, path in files.items():
+        context.say(f"{label}: {path}")
+    context.say(f"report: {report}")
+    context.result(_summary(rows, files, report))
+
+
+def load_stages(context: Context) -> Stages:
+    """The options of every stage; `--set supernet.schedule.lr=...` goes to that stage's file.
+
+    Raises:
+        ConfigError: An options file is missing or wrong, or an export format is unknown.
+    """
+    path: Path = context.args.options
+    stage_texts: dict[str, list[str]] = {"teacher": [], "supernet": [], "search": []}
+    own = []
+    for text in context.args.set:
+        stage, _, rest = text.partition(".")
+        if stage in stage_texts and "=" not in stage:
+            stage_texts[stage].append(rest)
+        else:
+            own.append(text)
+    if context.args.seed is not None:
+        for texts in stage_texts.values():
+            texts.append(f"seed={context.args.seed}")
+    options = load_options(CompressOptions, path, own)
+    unknown = [kind for kind in options.export if kind not in FORMATS]
+    if unknown:
+        raise ConfigError(f"{path}: unknown export format '{unknown[0]}'; choose from {list(FORMATS)}")
+
+    def stage(kind: type[S], file: Path, name: str) -> S:
+        return load_options(kind, path.parent / file, stage_texts[name])
+
+    teacher = stage(TeacherOptions, options.teacher, "teacher") if options.teacher else None
+    supernet = stage(SupernetOptions, options.supernet, "supernet")
+    found = stage(SearchOptions, options.search, "search")
+    if found.supernet != supernet.run:
+        raise ConfigError(f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}")
+    return Stages(options.run, teacher, supernet, found, options.export)
+
+
+def _announce(context: Context, stage: str, run: Path) -> None:
+    state = "done before" if RunFolder(run).is_done else "running"
+    context.say(f"{stage}: {run} ({state})")
+
+
+def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finished:
+    teacher = load_network(stages.supernet.run / TEACHER_FILE)
+    networks = {"teacher": teacher}
+    for budget, trial in result.chosen.items():
+        label = f"subnet <= {format_count(budget)}"
+        networks[label] = load_model(stages.supernet.run, str(trial.subnet))
+    evaluator, split = _unseen(stages, result.size, teacher, device)
+    outputs = {
+        label: evaluator.translate(network.module.to(device)) for label, network in networks.items()
+    }
+    scores = {label: all_scores(images, evaluator.references) for label, images in outputs.items()}
+    for name in [name for name in scores["teacher"] if name.startswith("teacher_")]:
+        del scores["teacher"][name]  # the teacher against itself
+    return Finished(networks, outputs, scores, evaluator, split)
+
+
+def _unseen(
+    stages: Stages, size: int, teacher: Network, device: torch.device
+) -> tuple[Evaluator, str]:
+    """Test images, or the search's own where the data has no test folder."""
+    for name in ("test", "search"):
+        try:
+            split = load_split(stages.supernet.data, name, size)
+        except DataError:
+            if name == "search":
+                raise
+            continue
+        net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
+        run = teacher.module.to(device)
+        made = Evaluator.of_split(net, run, split, stages.search.max_test_images, 4, device)
+        return made, name
+    raise AssertionError("unreachable")
+
+
+def _export(stages: Stages, finished: Finished) -> dict[str, Path]:
+    images = list(finished.evaluator.inputs[:32])
+    files: dict[str, Path] = {}
+    for label, network in finished.networks.items():
+        if label == "teacher":
+            continue
+        network.module.to("cpu")
+        for kind in stages.export:
+            path = stages.run / "export" / f"{network.header['subnet']}{FORMATS[kind].suffix}"
+            proof = export_network(network, kind, path, images)
+            files[f"{label} ({kind}, differs by {proof.max_difference:.2g})"] = path
+    return files
+
+
+def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> list[Row]:
+    x = to_float(finished.evaluator.inputs[:1])
+    modules = {label: network.module.to("cpu") for label, network in finished.networks.items()}
+    latencies = measure_latency({k: lambda m=m: m(x) for k, m in modules.items()})  # type: ignore[misc]
+    rows = []
+    for label, network in finished.networks.items():
+        net = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
+        full = net.space.largest()
+        params = net.num_parameters(full)
+        rows.append(
+            Row(
+                label=label,
+                config=str(network.header.get("subnet", "-")),
+                params=params,
+                macs=net.macs(full, result.size),
+                macs_paper=net.macs(full, result.size, paper=True),
+                scores={f"{finished.split} {k}": v for k, v in finished.scores[label].items()},
+                latency_ms=latencies[label].median_ms,
+                size_mb=4 * params / 1e6,
+            )
+        )
+    return rows
+
+
+def _report(
+    stages: Stages,
+    finished: Finished,
+    result: SearchResult,
+    rows: list[Row],
+    files: dict[str, Path],
+) -> Report:
+    inputs, truth = finished.evaluator.inputs, finished.evaluator.truth
+    images = []
+    for index in spread(len(inputs), NUM_ROWS):
+        columns = {"input": inputs[index]}
+        columns |= {label: outputs[index] for label, outputs in finished.outputs.items()}
+        if truth is not None:
+            columns["truth"] = truth[index]
+        images.append(ImageRow(f"{finished.split} {index}", columns))
+    facts = {
+        "data": f"{stages.supernet.data.root} ({stages.supernet.data.mode})",
+        "images": f"{len(inputs)} of the {finished.split} split for the table; the search never "
+        "saw them" if finished.split != "search" else f"{len(inputs)} of the search split",
+        "size": f"{result.size}x{result.size}",
+        "search": f"{len(result.trials)} subnets evaluated, {result.metric} on the search split",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}; latency in eager PyTorch, batch 1",
+        "seed": str(stages.search.seed),
+    }  # fmt: skip
+    name = stages.supernet.data.root.name
+    return Report(
+        title=f"{name}: compressed generators",
+        facts=facts,
+        metric=f"{result.metric} (search split)",
+        lower_is_better=metric(result.metric).lower_is_better,
+        rows=rows,
+        trials=[_report_trial(result, t) for t in result.trials],
+        front=[_report_trial(result, t) for t in result.front],
+        images=images,
+        files={label: str(path.relative_to(stages.run)) for label, path in files.items()},
+    )
+
+
+def _report_trial(result: SearchResult, trial: Trial) -> ReportTrial:
+    return ReportTrial(str(trial.subnet), trial.macs, trial.scores[result.metric])
+
+
+def _summary(rows: list[Row], files: dict[str, Path], report: Path) -> dict[str, Any]:
+    return {
+        "rows": [
+            {
+                "label": row.label,
+                "subnet": row.config,
+                "params": row.params,
+                "macs": row.macs,
+                "macs_paper": row.macs_paper,
+                "latency_ms": row.latency_ms,
+                "size_mb": row.size_mb,
+                **row.scores,
+            }
+            for row in rows
+        ],
+        "files": {label: str(path) for label, path in files.items()},
+        "report": str(report),
+    }

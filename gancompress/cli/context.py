@@ -1,0 +1,91 @@
+"""What all commands share: flags, output, device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gancompress.errors import ConfigError
+
+
+@dataclass
+class Context:
+    """One call of the program.
+
+    Attributes:
+        args: Parsed flags.
+        device: Where to compute.
+    """
+
+    args: argparse.Namespace
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def say(self, text: str) -> None:
+        """Print for people; silent under `--json`."""
+        if not self.args.json:
+            print(text, flush=True)
+
+    def result(self, content: dict[str, Any]) -> None:
+        """The one JSON object on standard output under `--json`."""
+        if self.args.json:
+            print(json.dumps(content), flush=True)
+
+    def overrides(self) -> list[str]:
+        """`--set` texts, with `--seed` among them."""
+        texts = list(self.args.set)
+        if self.args.seed is not None:
+            texts.append(f"seed={self.args.seed}")
+        return texts
+
+
+def common_flags() -> argparse.ArgumentParser:
+    """The flags that every command takes."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("common")
+    group.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    group.add_argument("--seed", type=int, help="seed of everything random")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto by default")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace an option"
+    )
+    group.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
+    return parser
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of `--device`.
+
+    Raises:
+        ConfigError: It does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used here: {reason}") from None
+    return device
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def existing(path: Path, what: str) -> Path:
+    """The path if it exists.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if not path.exists():
+        raise ConfigError(f"no {what} {path}")
+    return path

@@ -1,0 +1,101 @@
+"""`gancompress export` and `translate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.models import describe, load_model, run_data
+from gancompress.checkpoint.network import Network
+from gancompress.cli.context import Context, existing
+from gancompress.data import list_images, load_split, read_image, to_tensor
+from gancompress.errors import ConfigError
+from gancompress.export import FORMATS, OnnxGenerator, export_network
+from gancompress.inference import TranslateOptions, translate_path
+from gancompress.inference.batches import Generator
+from gancompress.tables import lookup
+
+NUM_PROOF_IMAGES = 16
+
+
+def run_export(context: Context) -> None:
+    """Write one generator to a file, and prove that it computes the same images."""
+    args = context.args
+    kind = lookup(FORMATS, args.to, "export format")
+    network = load_model(existing(args.model, "model"), args.subnet, args.module)
+    name = network.header.get("subnet", "generator")
+    folder = args.model if args.model.is_dir() else args.model.parent
+    default = "latest_net_G" if args.to == "pth" else f"{name}"
+    path = args.output or folder / "export" / f"{default}{kind.suffix}"
+    if context.args.dry_run:
+        context.say(f"would write {path}: {describe(network)}")
+        context.result({"path": str(path), **describe(network)})
+        return
+    proof = export_network(network, args.to, path, proof_images(args.model, network, args.images))
+    context.say(
+        f"{path} ({path.stat().st_size / 1e6:.2f} MB): largest difference to the generator in "
+        f"memory {proof.max_difference:.3g} on {proof.num_images} real images"
+    )
+    context.result({"path": str(path), **asdict(proof)})
+
+
+def proof_images(model: Path, network: Network, folder: Path | None) -> list[Tensor]:
+    """Real inputs for a proof, cropped to the generator's stride; (3, H, W) uint8.
+
+    Raises:
+        ConfigError: No images are known for this model.
+    """
+    if folder is not None:
+        files = list_images(folder)[:NUM_PROOF_IMAGES]
+        return [_crop(to_tensor(read_image(path)), network.stride) for path in files]
+    data = run_data(model)
+    if data is None:
+        raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")
+    options, size = data
+    inputs = load_split(options, "search", size).inputs
+    return [inputs[i] for i in range(min(len(inputs), NUM_PROOF_IMAGES))]
+
+
+def _crop(image: Tensor, stride: int) -> Tensor:
+    height, width = (side - side % stride for side in image.shape[1:])
+    if not height or not width:
+        raise ConfigError(f"an image of --images is smaller than the generator's stride {stride}")
+    return image[:, :height, :width]
+
+
+def load_generator(
+    model: Path, subnet: str | None, factory: str | None, device: torch.device
+) -> tuple[Generator, int]:
+    """A callable and its stride from any MODEL: run, checkpoint, or ONNX file."""
+    if model.suffix == ".onnx":
+        if subnet is not None:
+            raise ConfigError("an ONNX file holds one subnet; --subnet says nothing")
+        generator = OnnxGenerator(model)
+        return generator, generator.stride
+    network = load_model(model, subnet, factory)
+    return network.module.to(device), network.stride
+
+
+def run_translate(context: Context) -> None:
+    """Translate an image, a folder or a video."""
+    args = context.args
+    model = existing(args.model, "model")
+    generator, stride = load_generator(model, args.subnet, args.module, context.device)
+    options = TranslateOptions(
+        batch_size=args.batch_size,
+        stride=stride,
+        size=args.size,
+        suffix=args.format if args.format.startswith(".") else f".{args.format}",
+        device=str(context.device) if model.suffix != ".onnx" else "cpu",
+    )
+    if args.dry_run:
+        context.say(f"would translate {args.input} to {args.output} with {model}: {options}")
+        context.result({"model": str(model), **asdict(options)})
+        return
+    result = translate_path(generator, args.input, args.output, options)
+    done = f"{result.num_frames} frames" if result.num_frames else f"{result.num_images} images"
+    context.say(f"{args.output}: {done} in {result.seconds:.1f} s")
+    context.result({"output": str(args.output), **asdict(result)})

@@ -1,0 +1,103 @@
+"""Entry point: parses, dispatches, and turns errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from gancompress import __version__
+from gancompress.cli.compress import run_compress
+from gancompress.cli.context import Context, choose_device, common_flags, warn
+from gancompress.cli.files import run_export, run_translate
+from gancompress.cli.search import run_search
+from gancompress.cli.train import run_finetune, run_supernet, run_teacher
+from gancompress.errors import GanCompressError
+
+COMMANDS = {
+    "compress": run_compress,
+    "teacher": run_teacher,
+    "supernet": run_supernet,
+    "search": run_search,
+    "finetune": run_finetune,
+    "export": run_export,
+    "translate": run_translate,
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their flags."""
+    parser = argparse.ArgumentParser(
+        prog="gancompress", description="Make conditional GANs small enough to use."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, parents=[common_flags()])
+
+    for name, text in (
+        ("compress", "every stage that has not been done yet, then the report"),
+        ("teacher", "train a pix2pix or CycleGAN teacher"),
+        ("supernet", "distil the once-for-all student from a teacher"),
+    ):
+        add(name, text).add_argument("options", type=Path, help="an options file (YAML)")
+    command = add("search", "the front of subnets, and the best under each budget")
+    command.add_argument("run", type=Path, help="a supernet's run folder, or an options file")
+    command.add_argument(
+        "--macs", action="append", default=[], help="budget such as 2.6G; may be repeated"
+    )
+    command = add("finetune", "train one extracted subnet further")
+    command.add_argument("run", type=Path, help="run folder of the supernet or search")
+    command.add_argument("--subnet", required=True, help="config string")
+    command = add("export", "a file, and a proof that it computes the same images")
+    command.add_argument("model", type=Path, help="run folder or checkpoint")
+    _model_flags(command)
+    command.add_argument("--to", default="onnx", help="safetensors, pth or onnx")
+    command.add_argument("--output", type=Path, help="file to write")
+    command.add_argument("--images", type=Path, help="real inputs for the proof")
+    command = add("translate", "translate an image, a folder or a video")
+    command.add_argument("model", type=Path, help="run folder, checkpoint, or ONNX file")
+    command.add_argument("input", type=Path)
+    command.add_argument("output", type=Path)
+    _model_flags(command)
+    command.add_argument("--batch-size", type=int, default=1)
+    command.add_argument("--size", type=int, help="resize the shorter side to this first")
+    command.add_argument("--format", default="png", help="of outputs in a folder")
+    return parser
+
+
+def _model_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--subnet", help="config string; for a supernet or search")
+    command.add_argument("--module", help="package.module:factory of a foreign network")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = make_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    if Path.cwd().as_posix() not in sys.path:  # factories of the user's own modules
+        sys.path.insert(0, os.getcwd())
+    try:
+        context = Context(args, choose_device(args.device))
+        with torch.random.fork_rng(devices=[]):
+            COMMANDS[args.command](context)
+    except GanCompressError as error:
+        warn(f"{type(error).__name__}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""`gancompress teacher`, `supernet` and `finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gancompress.checkpoint.models import supernet_of
+from gancompress.checkpoint.network import Network, build_network
+from gancompress.cli.context import Context, existing
+from gancompress.config import (
+    FinetuneOptions,
+    SupernetOptions,
+    TeacherOptions,
+    build,
+    dump_options,
+    load_options,
+)
+from gancompress.cost import format_count
+from gancompress.elastic import Supernet
+from gancompress.training.stages import finetune, supernet_options, train_supernet, train_teacher
+from gancompress.training.student import load_teacher, make_student
+
+
+def run_teacher(context: Context) -> None:
+    """Train a pix2pix or CycleGAN teacher."""
+    options = load_options(TeacherOptions, context.args.options, context.overrides())
+    if context.args.dry_run:
+        description = {"generator": options.generator.model_dump(mode="json")}
+        network = build_network(description, str(context.args.options))
+        _dry_run(context, dump_options(options), network, options.data.crop_size)
+        return
+    _finish(context, options.run, train_teacher(options, context.device))
+
+
+def run_supernet(context: Context) -> None:
+    """Distil the once-for-all student from a teacher."""
+    options = load_options(SupernetOptions, context.args.options, context.overrides())
+    if context.args.dry_run:
+        teacher = load_teacher(options.teacher)
+        net = make_student(options.student, teacher).net
+        _dry_run(context, dump_options(options), teacher, options.data.crop_size, net)
+        return
+    _finish(context, options.run, train_supernet(options, context.device))
+
+
+def run_finetune(context: Context) -> None:
+    """Train one extracted subnet further."""
+    supernet = supernet_of(existing(context.args.run, "run folder"))
+    before = supernet_options(supernet)
+    raw: dict[str, Any] = {
+        "run": str(supernet.parent / f"finetune-{context.args.subnet}"),
+        "supernet": str(supernet),
+        "subnet": context.args.subnet,
+        "loss": before.loss.model_dump(mode="json"),
+        "schedule": before.schedule.model_dump(mode="json"),
+        "log": before.log.model_dump(mode="json"),
+    }
+    options = build(FinetuneOptions, raw, "finetune", context.overrides())
+    if context.args.dry_run:
+        context.say(dump_options(options))
+        context.result(options.model_dump(mode="json"))
+        return
+    _finish(context, options.run, finetune(options, context.device))
+
+
+def _finish(context: Context, run: Path, scores: dict[str, Any]) -> None:
+    shown = ", ".join(f"{k} {v:.4g}" for k, v in scores.items() if isinstance(v, float))
+    context.say(f"{run}: {scores['images']} images{', ' + shown if shown else ''}")
+    context.result({"run": str(run), **scores})
+
+
+def _dry_run(
+    context: Context, config: str, network: Network, size: int, net: Supernet | None = None
+) -> None:
+    """Print the resolved options, shapes, parameters and MACs."""
+    full = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
+    subnet = full.space.largest()
+    params = sum(p.numel() for p in network.module.parameters())
+    macs, paper = full.macs(subnet, size), full.macs(subnet, size, paper=True)
+    lines = [
+        config,
+        f"generator: {params:,} parameters, {format_count(macs)} MACs at {size}x{size} "
+        f"({format_count(paper)} as papers count)",
+    ]
+    facts: dict[str, Any] = {"params": params, "macs": macs, "macs_paper": paper, "size": size}
+    if net is not None:
+        low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
+        lines.append(
+            f"student: {net.space.size:,} subnets from {net.space.smallest()} "
+            f"({format_count(low)} MACs) to {net.space.largest()} ({format_count(high)} MACs)"
+        )
+        facts["space"] = {"size": net.space.size, "macs": [low, high]}
+    shapes = full.traced.shapes(network.input_nc, size, size)
+    for op, _, _ in full.traced.operations:
+        lines.append(f"  {op.weight or op.node}: {shapes[op.source]} -> {shapes[op.node]}")
+    context.say("\n".join(lines))
+    context.result(facts)

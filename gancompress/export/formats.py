@@ -1,0 +1,132 @@
+"""Files that hold one generator, and the proof that they compute the same images."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.files import write_atomic
+from gancompress.checkpoint.network import Network, load_network, save_network
+from gancompress.data import to_float
+from gancompress.errors import DataError, ExportError
+from gancompress.export.onnx import OnnxGenerator, export_onnx
+from gancompress.tables import lookup
+
+MIN_IMAGES = 16
+Generator = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared.
+
+    Attributes:
+        file: The exported file.
+        num_images: Real images translated by the file and by the generator in memory.
+        max_difference: Largest |difference| of any output value, images being in [-1, 1].
+        tolerance: The largest that is accepted.
+    """
+
+    file: str
+    num_images: int
+    max_difference: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: Of its name.
+        write: From (path, network).
+        read: From a path to a callable that runs the file by itself.
+        tolerance: Largest accepted difference to the generator in memory.
+    """
+
+    suffix: str
+    write: Callable[[Path, Network], None]
+    read: Callable[[Path, Network], Generator]
+    tolerance: float
+
+
+def _header(network: Network) -> dict[str, Any]:
+    kept = ("subnet", "image_size")
+    return {key: network.header[key] for key in kept if key in network.header}
+
+
+def _write_safetensors(path: Path, network: Network) -> None:
+    save_network(path, network.module, network.description, **_header(network))
+
+
+def _write_pth(path: Path, network: Network) -> None:
+    """A bare state dict, as pytorch-CycleGAN-and-pix2pix and gan-compression load it."""
+    buffer = io.BytesIO()
+    state = {name: tensor.detach().cpu() for name, tensor in network.module.state_dict().items()}
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _write_onnx(path: Path, network: Network) -> None:
+    header = {"network": network.description, **_header(network)}
+    export_onnx(path, network.module, network.stride, header)
+
+
+def _read_tensors(path: Path, network: Network) -> Generator:
+    return load_network(path, network.description.get("module")).module
+
+
+FORMATS: dict[str, Format] = {
+    "safetensors": Format(".safetensors", _write_safetensors, _read_tensors, 0.0),
+    "pth": Format(".pth", _write_pth, _read_tensors, 0.0),
+    "onnx": Format(".onnx", _write_onnx, lambda path, _: OnnxGenerator(path), 1e-3),
+}
+
+
+def export_network(network: Network, kind: str, path: Path, images: list[Tensor]) -> Proof:
+    """Write a generator to a file, run that file, and compare.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+        kind: Entry of `FORMATS`.
+        path: Where to write.
+        images: At least 16 real inputs, (3, H, W) uint8, sides multiples of the stride.
+
+    Returns:
+        The proof; also written beside the file as `FILE.proof.json`.
+
+    Raises:
+        ExportError: The file computes other images; it is removed.
+        DataError: Too few images.
+    """
+    entry = lookup(FORMATS, kind, "export format")
+    if len(images) < MIN_IMAGES:
+        raise DataError(f"the proof needs at least {MIN_IMAGES} images, there are {len(images)}")
+    entry.write(path, network)
+    difference = _largest_difference(network.module, entry.read(path, network), images)
+    proof = Proof(path.name, len(images), difference, entry.tolerance)
+    if not difference <= entry.tolerance:
+        path.unlink()
+        raise ExportError(
+            f"{path} differs from the generator by {difference:.3g} (accepted: "
+            f"{entry.tolerance:.3g}); it was removed"
+        )
+    write_atomic(path.with_name(f"{path.name}.proof.json"), json.dumps(asdict(proof)).encode())
+    return proof
+
+
+@torch.inference_mode()
+def _largest_difference(one: Generator, other: Generator, images: list[Tensor]) -> float:
+    largest = 0.0
+    for image in images:
+        x = to_float(image[None])
+        difference = (one(x) - other(x)).abs().max()
+        largest = float(torch.maximum(difference, torch.tensor(largest)))  # keeps NaN
+    return largest

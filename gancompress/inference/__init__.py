@@ -1,0 +1,13 @@
+"""Translate images, folders and videos with any generator."""
+
+from gancompress.inference.batches import Generator, translate_images
+from gancompress.inference.options import TranslateOptions, TranslateResult
+from gancompress.inference.translate import translate_path
+
+__all__ = [
+    "Generator",
+    "TranslateOptions",
+    "TranslateResult",
+    "translate_images",
+    "translate_path",
+]

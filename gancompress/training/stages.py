@@ -1,0 +1,219 @@
+"""The training stages: what an options file becomes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gancompress.checkpoint.network import (
+    Discriminator,
+    Network,
+    find_discriminator,
+    load_discriminator,
+    load_network,
+    load_supernet,
+    new_discriminator,
+    save_network,
+)
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import (
+    DataOptions,
+    FinetuneOptions,
+    SamplingOptions,
+    SupernetOptions,
+    TeacherOptions,
+    load_options,
+)
+from gancompress.data import BatchStream, Split, load_split
+from gancompress.elastic import Supernet
+from gancompress.errors import CheckpointError, ConfigError, DataError
+from gancompress.models import STRIDES
+from gancompress.training.distill import DistillTask, Recipe
+from gancompress.training.loop import Trainer
+from gancompress.training.pseudo import pseudo_pairs
+from gancompress.training.student import Student, load_teacher, make_student
+from gancompress.training.teacher import CycleGanTask, Pix2PixTask
+
+logger = logging.getLogger(__name__)
+TEACHER_FILE = "teacher.safetensors"
+PSEUDO_FILE = "pseudo_pairs.npy"
+
+
+def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
+    """Train a teacher, or go on with one; returns its final scores.
+
+    Raises:
+        DataError: The data cannot be used.
+        Interrupted: A signal came; the same call goes on.
+    """
+    run = RunFolder(options.run)
+    with run.claim(options):
+        if run.is_done:
+            return run.summary()
+        data = options.data
+        _check_stride(data, STRIDES.get(options.generator.name, 1))
+        training = load_split(data, "train", data.load_size)
+        if training.targets is None:
+            raise DataError(f"{data.root} has no target images: a teacher needs both sides")
+        held_out = load_split(data, "search", data.crop_size)
+        _preload(training)
+        torch.manual_seed(options.seed)
+        task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
+        task = task_class(options, held_out, device)
+        stream = BatchStream(training, data, options.seed)
+        return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
+
+
+def train_supernet(options: SupernetOptions, device: torch.device) -> dict[str, Any]:
+    """Distil the once-for-all student, or go on with it; returns its final scores.
+
+    Raises:
+        DataError: The data cannot be used.
+        CheckpointError: The teacher cannot be used.
+        TraceError: The student's channels cannot be followed.
+        Interrupted: A signal came; the same call goes on.
+    """
+    run = RunFolder(options.run)
+    with run.claim(options):
+        if run.is_done:
+            return run.summary()
+        torch.manual_seed(options.seed)
+        teacher = load_teacher(options.teacher)
+        _keep_teacher(run, teacher)
+        student = make_student(options.student, teacher)
+        judge = _supernet_judge(options, teacher)
+        recipe = Recipe(options.loss, options.sampling, options.schedule, options.log.num_samples)
+        return _distil(options, run, _Distillation(student, judge, recipe, options.data), device)
+
+
+class _Distillation:
+    """Student, judge, recipe and data of one distillation."""
+
+    def __init__(
+        self, student: Student, judge: Discriminator | None, recipe: Recipe, data: DataOptions
+    ) -> None:
+        self.student, self.judge, self.recipe, self.data = student, judge, recipe, data
+
+
+def _distil(
+    options: SupernetOptions | FinetuneOptions,
+    run: RunFolder,
+    parts: _Distillation,
+    device: torch.device,
+) -> dict[str, Any]:
+    data, student = parts.data, parts.student
+    _check_stride(data, student.stride)
+    held_out = load_split(data, "search", data.crop_size)
+    task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
+    start = options.start_from if isinstance(options, SupernetOptions) else None
+    if start is not None and not run.state.exists():
+        task.start_from(start)
+    training = _with_pseudo_pairs(run, parts, task)
+    stream = BatchStream(training, data, options.seed)
+    scores = Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
+    for path in run.path.glob("pseudo_pairs.*"):
+        path.unlink()
+    return scores
+
+
+def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) -> Split:
+    """The training split, with the teacher's outputs where those are the target."""
+    data, loss = parts.data, parts.recipe.loss
+    training = load_split(data, "train", data.load_size)
+    if training.targets is None and parts.judge is not None:
+        raise DataError(
+            f"{data.root} has no images of the target domain: set loss.lambda_gan=0, or add them"
+        )
+    if loss.target == "truth" and not training.paired:
+        raise ConfigError("loss.target=truth needs paired data; unpaired data has the teacher alone")
+    _preload(training)
+    if loss.target == "truth":
+        return training
+    path = run.path / PSEUDO_FILE
+    precision = parts.recipe.schedule.precision
+    pairs = pseudo_pairs(path, task.teacher, training.inputs, task.device, precision)
+    return replace(training, pseudo=pairs)
+
+
+def _preload(split: Split) -> None:
+    split.inputs.preload()
+    if split.targets is not None:
+        split.targets.preload()
+
+
+def _check_stride(data: DataOptions, stride: int) -> None:
+    if data.crop_size % stride or data.load_size < data.crop_size or data.load_size % stride:
+        raise ConfigError(
+            f"data.crop_size={data.crop_size} and data.load_size={data.load_size} must be multiples "
+            f"of the generator's stride {stride}, and load_size at least crop_size"
+        )
+
+
+def _keep_teacher(run: RunFolder, teacher: Network) -> None:
+    """Later stages start from this folder alone, so it gets the teacher too."""
+    path = run.path / TEACHER_FILE
+    if not path.exists():
+        save_network(path, teacher.module, teacher.description, source=teacher.source)
+
+
+def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator | None:
+    """The teacher's discriminator where there is one that fits, else a fresh one."""
+    if not options.loss.lambda_gan:
+        return None
+    given = teacher.description.get("generator") or {}
+    channels = int(given.get("output_nc", 3))
+    if options.data.mode == "paired":
+        channels += int(given.get("input_nc", 3))
+    source = options.teacher
+    path = source.discriminator or (source.weights and find_discriminator(source.weights))
+    if path:
+        judge = load_discriminator(path)
+        if judge.input_nc == channels:
+            logger.info("discriminator from %s", path)
+            return judge
+        message = f"{path} judges {judge.input_nc} channels, this task has {channels}"
+        if source.discriminator:
+            raise CheckpointError(message)
+        logger.warning("%s; starting with a fresh discriminator", message)
+    return new_discriminator(options.discriminator, channels)
+
+
+def finetune(options: FinetuneOptions, device: torch.device) -> dict[str, Any]:
+    """Train one extracted subnet further; returns its final scores.
+
+    Raises:
+        CheckpointError: The supernet cannot be used.
+        SpaceError: The subnet does not belong to it.
+        Interrupted: A signal came; the same call goes on.
+    """
+    run = RunFolder(options.run)
+    with run.claim(options):
+        if run.is_done:
+            return run.summary()
+        before = load_options(SupernetOptions, options.supernet / "config.yaml")
+        net, network = load_supernet(options.supernet)
+        small = net.extract(net.space.parse(options.subnet))
+        teacher = load_network(options.supernet / TEACHER_FILE)
+        _keep_teacher(run, teacher)
+        alone = Supernet(small, torch.empty(network.example_shape), widths=(1.0,), divisor=1)
+        student = Student(
+            alone, network.description, network.stride, teacher.module, inherited=False
+        )
+        judge = None
+        if options.loss.lambda_gan:
+            judge = load_discriminator(RunFolder(options.supernet).discriminator)
+        recipe = Recipe(options.loss, SamplingOptions(), options.schedule, options.log.num_samples)
+        return _distil(options, run, _Distillation(student, judge, recipe, before.data), device)
+
+
+def supernet_options(run: Path) -> SupernetOptions:
+    """The resolved options of a supernet's run folder.
+
+    Raises:
+        ConfigError: It is no such folder.
+    """
+    return load_options(SupernetOptions, run / "config.yaml")

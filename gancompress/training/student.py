@@ -1,0 +1,212 @@
+"""Where generators and elasticity meet: the student of a teacher, as a supernet."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.checkpoint.files import Json
+from gancompress.checkpoint.network import Network, call_factory, load_network
+from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
+from gancompress.elastic import (
+    Dimension,
+    SearchSpace,
+    Supernet,
+    Tie,
+    Traced,
+    channel_importance,
+    make_space,
+    sort_channels,
+    trace,
+)
+from gancompress.errors import ConfigError
+from gancompress.models import STRIDES, ResnetGenerator, build_generator, init_weights
+from gancompress.models.configs import SHORT_FORM, config_set, resnet_ties
+
+NUM_TAPS = 4
+
+
+@dataclass
+class Student:
+    """The supernet that is trained, and the teacher in the channel order that it starts from.
+
+    Attributes:
+        net: The supernet.
+        description: How to build its generator.
+        stride: What H and W of its inputs must be multiples of.
+        teacher: The teacher; where the student inherits everything, its channels are sorted alike.
+        inherited: Whether the largest subnet started as the teacher itself.
+    """
+
+    net: Supernet
+    description: Json
+    stride: int
+    teacher: nn.Module
+    inherited: bool
+
+
+def load_teacher(source: TeacherSource) -> Network:
+    """The teacher of a distillation.
+
+    Raises:
+        ConfigError: Neither weights nor a factory is given.
+        CheckpointError: The weights cannot be used.
+    """
+    if source.weights is not None:
+        return load_network(source.weights, source.module, source.norm)
+    if source.module is None:
+        raise ConfigError("teacher: give teacher.weights, teacher.module, or both")
+    module = call_factory(source.module).eval()
+    stride = int(getattr(module, "stride", 4))
+    return Network(module, {"module": source.module}, stride, source.module)
+
+
+def make_student(options: StudentOptions, teacher: Network) -> Student:
+    """Build the supernet of a teacher.
+
+    Raises:
+        TraceError: The student's channels cannot be followed.
+        ConfigError: The options name an unknown family or search space.
+    """
+    if options.name == "same":
+        return _same_student(options, teacher)
+    given = teacher.description.get("generator") or {}
+    section = GeneratorOptions(
+        name=options.name,
+        input_nc=given.get("input_nc", 3),
+        output_nc=given.get("output_nc", 3),
+        ngf=options.ngf or given.get("ngf", 64),
+        norm="instance",
+        dropout=0.0 if options.name.startswith("mobile") else None,  # the published module names
+    )
+    generator = init_weights(build_generator(section))
+    if options.inherit:
+        inherit(generator, teacher.module)
+    example = (1, section.input_nc, *teacher.example_shape[2:])
+    net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
+    description = {"generator": section.model_dump(mode="json")}
+    return Student(net, description, STRIDES[section.name], teacher.module, inherited=False)
+
+
+def _same_student(options: StudentOptions, teacher: Network) -> Student:
+    generator = copy.deepcopy(teacher.module)
+    traced = trace(generator, teacher.example_shape)
+    space = _space(options, generator, teacher.example_shape, traced)
+    if options.inherit:
+        sort_channels(generator, traced, channel_importance(generator, traced))
+    sorted_teacher = copy.deepcopy(generator) if options.inherit else teacher.module
+    if not options.inherit:
+        init_weights(generator)
+    for layer in generator.modules():  # a student that imitates needs no noise
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            layer.p = 0.0
+    generator.requires_grad_(True)
+    net = Supernet(generator, torch.empty(teacher.example_shape), space=space)
+    return Student(net, teacher.description, teacher.stride, sorted_teacher, options.inherit)
+
+
+@torch.no_grad()
+def inherit(generator: nn.Module, teacher: nn.Module) -> int:
+    """Copy every tensor that both have under one name and shape; returns how many there were."""
+    theirs = teacher.state_dict()
+    count = 0
+    for name, tensor in generator.state_dict().items():
+        if name in theirs and theirs[name].shape == tensor.shape:
+            tensor.copy_(theirs[name])
+            count += 1
+    return count
+
+
+def _space(
+    options: StudentOptions,
+    generator: nn.Module,
+    example_shape: tuple[int, ...],
+    traced: Traced | None = None,
+) -> SearchSpace:
+    groups = (traced or trace(generator, example_shape)).groups
+    if isinstance(generator, ResnetGenerator) and options.tie_blocks:
+        ties = [Tie(names, unit) for names, unit in resnet_ties(g.name for g in groups)]
+        space = make_space(groups, options.widths, options.divisor, ties, SHORT_FORM)
+        return _published(space, options.config_set) if options.config_set else space
+    if options.config_set:
+        raise ConfigError("student.config_set needs a ResNet generator with tied blocks")
+    return make_space(groups, options.widths, options.divisor)
+
+
+def _published(space: SearchSpace, name: str) -> SearchSpace:
+    ngf = min(dimension.full for dimension in space.dimensions)
+    dimensions = tuple(
+        Dimension(d.groups, d.full, choices, d.unit)
+        for d, choices in zip(space.dimensions, config_set(name, ngf), strict=True)
+    )
+    return SearchSpace(dimensions, space.forms)
+
+
+def default_taps(generator: nn.Module, traced: Traced) -> tuple[str, ...]:
+    """Layers whose activations are matched where the options name none.
+
+    For a ResNet generator those of the paper: after the second down-sampling and after each third
+    of the residual blocks. Otherwise four convolutions, evenly spread.
+    """
+    if isinstance(generator, ResnetGenerator):
+        blocks = sorted({g.split(".")[1] for g in traced.outputs if ".conv_block" in g}, key=int)
+        third = -(-len(blocks) // 3)
+        ends = [blocks[min(i + third, len(blocks)) - 1] for i in range(0, len(blocks), third)]
+        return ("model.9", *(f"model.{end}" for end in ends))
+    elastic = [
+        op.weight.removesuffix(".weight")
+        for op, _, outs in traced.operations
+        if op.weight and any(isinstance(part, str) for part in outs)
+    ]
+    named = list(dict.fromkeys(name for name in elastic if name in traced.outputs))
+    step = len(named) / NUM_TAPS
+    return tuple(dict.fromkeys(named[int((i + 0.5) * step)] for i in range(NUM_TAPS)))
+
+
+def split_tap(tap: str) -> tuple[str, str]:
+    """Student layer and teacher layer of `layer` or `student_layer:teacher_layer`."""
+    student, _, teacher = tap.partition(":")
+    return student, teacher or student
+
+
+class _Enough(Exception):  # noqa: N818  # no error: ends a forward early
+    """All wanted activations are there."""
+
+
+@torch.no_grad()
+def activations(module: nn.Module, x: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Outputs of some layers (N, C, H, W) by name; the forward ends when the last one is there.
+
+    Raises:
+        ConfigError: The module has no such layer, or did not run it.
+    """
+    found: dict[str, Tensor] = {}
+    hooks = []
+
+    def keep(name: str) -> None:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            found[name] = output
+            if len(found) == len(layers):
+                raise _Enough
+
+        try:
+            hooks.append(module.get_submodule(name).register_forward_hook(hook))
+        except AttributeError:
+            raise ConfigError(f"loss.taps: the network has no layer '{name}'") from None
+
+    try:
+        for name in layers:
+            keep(name)
+        module(x)
+    except _Enough:
+        pass
+    finally:
+        for handle in hooks:
+            handle.remove()
+    missing = [name for name in layers if name not in found]
+    if missing:
+        raise ConfigError(f"loss.taps: the forward never runs '{missing[0]}'")
+    return found
