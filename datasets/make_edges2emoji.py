@@ -104,7 +104,10 @@ def make(renders: Path, output: Path, size: int, quality: int) -> dict[str, int]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Parse the flags and make the data set."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--renders", type=Path, help="folder of 256x256 WebP renders")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=128)

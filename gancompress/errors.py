@@ -1,14 +1,14 @@
 """Every error that a user can cause.
 
-    GanCompressError            exit code 2, one message, no traceback
-    ├── ConfigError             an options file, a flag, or options that do not fit the run folder
-    ├── DataError               folders, images, pairs
-    ├── CheckpointError         weights that cannot be read or do not fit
-    ├── TraceError              a generator whose channels cannot be followed
-    ├── SpaceError              a subnet or config string that does not fit the search space
-    ├── BudgetError             no subnet fits
-    ├── ExportError             an exported file that does not compute the same images
-    └── Interrupted             exit code 75: state is saved, the same command goes on
+GanCompressError            exit code 2, one message, no traceback
+├── ConfigError             an options file, a flag, or options that do not fit the run folder
+├── DataError               folders, images, pairs
+├── CheckpointError         weights that cannot be read or do not fit
+├── TraceError              a generator whose channels cannot be followed
+├── SpaceError              a subnet or config string that does not fit the search space
+├── BudgetError             no subnet fits
+├── ExportError             an exported file that does not compute the same images
+└── Interrupted             exit code 75: state is saved, the same command goes on
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ExportError(GanCompressError):
     """An exported file does not reproduce the generator."""
 
 
-class Interrupted(GanCompressError):
+class Interrupted(GanCompressError):  # noqa: N818  # no mistake of the user's
     """A signal ended the run after its state was saved."""
 
     exit_code = 75

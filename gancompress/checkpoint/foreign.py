@@ -1,5 +1,7 @@
-"""Checkpoints of pytorch-CycleGAN-and-pix2pix and gan-compression: the architecture is read from
-the tensors' names and shapes."""
+"""Foreign checkpoints: the architecture is read from the tensors' names and shapes.
+
+Known are those of pytorch-CycleGAN-and-pix2pix and of gan-compression.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def load_foreign(path: Path) -> Tensors:
         raise CheckpointError(f"{path} holds no state dict of named tensors")
     odd = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if odd:
-        raise CheckpointError(f"{path}: '{odd[0]}' is no tensor; a generator's state dict is needed")
+        raise CheckpointError(
+            f"{path}: '{odd[0]}' is no tensor; a generator's state dict is needed"
+        )
     tensors = {str(name).removeprefix("module."): value for name, value in content.items()}
     return check_finite(_without_unused_statistics(tensors), path)
 
@@ -68,18 +72,20 @@ def infer_generator(tensors: Tensors, path: Path) -> GeneratorOptions:
 def _infer_resnet(tensors: Tensors, path: Path) -> GeneratorOptions:
     blocks = sorted({int(m[1]) for n in tensors if (m := re.match(r"model\.(\d+)\.conv_block", n))})
     pattern = re.compile(rf"model\.{blocks[0]}\.conv_block\.(\d+)\.(?:conv\.0\.)?weight$")
-    convs = sorted(
-        int(m[1]) for n, t in tensors.items() if (m := pattern.match(n)) and t.ndim == 4
-    )
+    convs = sorted(int(m[1]) for n, t in tensors.items() if (m := pattern.match(n)) and t.ndim == 4)
     separable = any(".conv.2.weight" in name for name in tensors)
     kind = f"{'mobile_' if separable else ''}resnet_{len(blocks)}blocks"
     styles = {(1, 5): ("reflect", None), (1, 6): ("reflect", 0.0), (0, 3): ("zero", None)}
     styles[(0, 4)] = ("zero", 0.0)
     if blocks[0] != 10 or len(convs) != 2 or (convs[0], convs[1]) not in styles:
-        raise CheckpointError(f"{path}: a ResNet generator with another layout than the reference's")
+        raise CheckpointError(
+            f"{path}: a ResNet generator with another layout than the reference's"
+        )
     padding, dropout = styles[(convs[0], convs[1])]
     if len(blocks) not in (6, 9):
-        raise CheckpointError(f"{path}: a ResNet generator of {len(blocks)} blocks; 6 or 9 are known")
+        raise CheckpointError(
+            f"{path}: a ResNet generator of {len(blocks)} blocks; 6 or 9 are known"
+        )
     stem, head = tensors["model.1.weight"], tensors[f"model.{blocks[-1] + 8}.weight"]
     return GeneratorOptions(
         name=kind,
@@ -124,7 +130,9 @@ def infer_discriminator(tensors: Tensors, path: Path) -> tuple[DiscriminatorOpti
         norm = _infer_norm(tensors, "net.3", "net.2")
         options = DiscriminatorOptions(name="pixel", ndf=first.shape[0], norm=norm)
         return options, int(first.shape[1])
-    convs = [n for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.weight", n) and t.ndim == 4]
+    convs = [
+        n for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.weight", n) and t.ndim == 4
+    ]
     if "model.0.weight" not in tensors or len(convs) < 3:
         raise CheckpointError(f"{path} is no PatchGAN discriminator (n-layer or pixel)")
     first = tensors["model.0.weight"]

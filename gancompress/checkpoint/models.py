@@ -101,5 +101,3 @@ def describe(network: Network) -> dict[str, Any]:
     """Facts of a loaded generator for `--json` and dry runs."""
     parameters = sum(p.numel() for p in network.module.parameters())
     return {"source": network.source, "network": network.description, "params": parameters}
-
-

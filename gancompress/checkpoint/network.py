@@ -1,5 +1,7 @@
-"""Generators and discriminators from any source: a run, a file of ours, a foreign checkpoint, or a
-factory of the user's."""
+"""Generators and discriminators from any source.
+
+A run, a file of ours, a foreign checkpoint, or a factory of the user's.
+"""
 
 from __future__ import annotations
 

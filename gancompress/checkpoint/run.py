@@ -124,5 +124,3 @@ class RunFolder:
         if self.log.exists():
             text = "".join(json.dumps(entry) + "\n" for entry in kept)
             write_atomic(self.log, text.encode())
-
-

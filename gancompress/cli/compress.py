@@ -92,7 +92,9 @@ def run_compress(context: Context) -> None:
     rows = _rows(finished, result, files)
     report = stages.run / "report.html"
     write_report(_report(stages, finished, result, rows, files), report)
-    context.say(f"\nscores on {len(finished.evaluator.inputs)} images of the {finished.split} split")
+    context.say(
+        f"\nscores on {len(finished.evaluator.inputs)} images of the {finished.split} split"
+    )
     context.say(text_table(rows))
     for label, path in files.items():
         context.say(f"{label}: {path}")
@@ -121,16 +123,20 @@ def load_stages(context: Context) -> Stages:
     options = load_options(CompressOptions, path, own)
     unknown = [kind for kind in options.export if kind not in FORMATS]
     if unknown:
-        raise ConfigError(f"{path}: unknown export format '{unknown[0]}'; choose from {list(FORMATS)}")
+        raise ConfigError(
+            f"{path}: unknown export format '{unknown[0]}'; choose from {list(FORMATS)}"
+        )
 
-    def stage(kind: type[S], file: Path, name: str) -> S:
+    def load(kind: type[S], file: Path, name: str) -> S:
         return load_options(kind, path.parent / file, stage_texts[name])
 
-    teacher = stage(TeacherOptions, options.teacher, "teacher") if options.teacher else None
-    supernet = stage(SupernetOptions, options.supernet, "supernet")
-    found = stage(SearchOptions, options.search, "search")
+    teacher = load(TeacherOptions, options.teacher, "teacher") if options.teacher else None
+    supernet = load(SupernetOptions, options.supernet, "supernet")
+    found = load(SearchOptions, options.search, "search")
     if found.supernet != supernet.run:
-        raise ConfigError(f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}")
+        raise ConfigError(
+            f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}"
+        )
     return Stages(options.run, teacher, supernet, found, options.export)
 
 

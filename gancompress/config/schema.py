@@ -113,7 +113,7 @@ class TeacherOptions(Section):
 
 
 class TeacherSource(Section):
-    """Where the teacher of a distillation comes from: exactly one of `weights` and `module`, or both.
+    """Where the teacher of a distillation comes from: `weights`, `module`, or both.
 
     `weights` is a run folder, a file of ours, or a foreign checkpoint whose architecture is read
     from its tensors. `module` names a function `package.module:factory` that returns a generator;

@@ -95,6 +95,6 @@ class BatchStream:
 
 def _mix(seed: int, position: int, stream: int) -> int:
     """One 63-bit seed from three numbers (a linear congruence, distinct for small inputs)."""
-    return (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7) % (
-        1 << 63
-    )
+    return (
+        seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7
+    ) % (1 << 63)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -83,6 +83,13 @@ def _half(image: Image.Image, half: str, path: Path) -> Image.Image:
     return image.crop(box)
 
 
+class Indexed(Protocol):
+    """Images by position."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Image `index`, (3, S, S) uint8."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Inputs and targets of one split; `paired` says whether item i of both belong together.
@@ -97,7 +104,7 @@ class Split:
     inputs: ImageSet
     targets: ImageSet | None
     paired: bool
-    pseudo: Sequence[Tensor] | None = None
+    pseudo: Indexed | None = None
 
     def __len__(self) -> int:
         if self.targets is None or self.paired:

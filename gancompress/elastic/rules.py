@@ -364,9 +364,7 @@ FUNCTION_RULES: dict[Any, Rule] = {
     ),
     **dict.fromkeys((F.instance_norm, F.batch_norm), functional_norm),
     **dict.fromkeys((torch.mean, torch.sum, torch.var, torch.std, torch.amax), reduce_dims),
-    **dict.fromkeys(
-        (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze), reshape
-    ),
+    **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze), reshape),
     **dict.fromkeys((torch.permute, torch.transpose), permute),
     **dict.fromkeys((F.pixel_shuffle, F.pixel_unshuffle, F.layer_norm, F.group_norm), pinned),
     **dict.fromkeys((torch.chunk, torch.split, torch.flip, torch.roll), pinned),

@@ -47,7 +47,9 @@ def sort_channels(generator: nn.Module, traced: Traced, scores: dict[str, Tensor
         traced: Its groups.
         scores: (size,) for each group.
     """
-    orders = {name: torch.argsort(score, descending=True, stable=True) for name, score in scores.items()}
+    orders = {
+        name: torch.argsort(score, descending=True, stable=True) for name, score in scores.items()
+    }
     tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
     for name, dims in traced.parameters.items():
         tensor = tensors[name]

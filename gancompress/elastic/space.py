@@ -148,7 +148,7 @@ class SearchSpace:
             if not 1 <= width <= dimension.full:
                 raise SpaceError(
                     f"subnet {subnet}: {width} is no width of {dimension.groups[0]}, which has "
-                    f"1 to {dimension.full}; candidates are {', '.join(map(str, dimension.choices))}"
+                    f"1 to {dimension.full}; candidates: {', '.join(map(str, dimension.choices))}"
                 )
 
     def channels(self, subnet: Subnet) -> dict[str, int]:

@@ -142,7 +142,7 @@ class Walk:
         return layout
 
     def output_of(self, name: str, size: int) -> Layout | None:
-        """The layout that layer `name` gives its output: one variable however often it is called."""
+        """The layout of layer `name`'s output: one variable however often it is called."""
         if name not in self._outputs:
             self._outputs[name] = self.channels.new(size, name)
         return self._outputs[name]
@@ -205,7 +205,10 @@ class Walk:
         if not isinstance(shape, tuple):
             return ()
         if name not in self.parameters:
-            new = [self.channels.new(n, name.rpartition(".")[0] or name) if n > 1 else None for n in shape]
+            new = [
+                self.channels.new(n, name.rpartition(".")[0] or name) if n > 1 else None
+                for n in shape
+            ]
             self.parameters[name] = tuple(new)
         return self.parameters[name]
 
@@ -219,7 +222,7 @@ class Walk:
                 return dims
         else:
             table = FUNCTION_RULES if node.op == "call_function" else METHOD_RULES
-            rule = table.get(node.target)  # type: ignore[call-overload]
+            rule = dict[Any, Any](table).get(node.target)
             if rule is not None:
                 found: Dims = rule(self, node)
                 return found
@@ -244,7 +247,9 @@ class Walk:
             channels_in, channels_out = self.layouts_of[op.node]
             source = self.shapes[op.source][-1 if op.kind == "linear" else 1]
             result = self.shapes[op.node][-1 if op.kind == "linear" else 1]
-            operations.append((op, self._parts(channels_in, source), self._parts(channels_out, result)))
+            operations.append(
+                (op, self._parts(channels_in, source), self._parts(channels_out, result))
+            )
         outputs = {
             name: self._parts(dims[1], 0)
             for name, dims in self._modules.items()

@@ -67,7 +67,10 @@ def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) 
 
 
 def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
-    losses = {"lsgan": F.mse_loss, "vanilla": F.binary_cross_entropy_with_logits}
+    losses: dict[str, ReconLoss] = {
+        "lsgan": F.mse_loss,
+        "vanilla": F.binary_cross_entropy_with_logits,
+    }
     return lookup(losses, mode, "GAN mode")(scores, torch.full_like(scores, target))
 
 

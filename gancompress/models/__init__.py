@@ -39,7 +39,10 @@ GENERATORS: dict[str, Callable[[GeneratorOptions], nn.Module]] = {
 }
 """Generator families by name; each takes the generator section of an options file."""
 
-STRIDES = {name: 2 ** (int(name.split("_")[1]).bit_length() - 1) if "unet" in name else 4 for name in GENERATORS}
+STRIDES = {
+    name: 2 ** (int(name.split("_")[1]).bit_length() - 1) if "unet" in name else 4
+    for name in GENERATORS
+}
 """What H and W of an image must be multiples of."""
 
 DISCRIMINATORS: dict[str, Callable[[DiscriminatorOptions, int], nn.Module]] = {

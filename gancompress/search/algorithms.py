@@ -134,6 +134,4 @@ class Evolution:
 
 
 def _crossover(one: Subnet, other: Subnet, rng: random.Random) -> Subnet:
-    return Subnet(
-        tuple(rng.choice(pair) for pair in zip(one.widths, other.widths, strict=True))
-    )
+    return Subnet(tuple(rng.choice(pair) for pair in zip(one.widths, other.widths, strict=True)))

@@ -85,7 +85,9 @@ def check_budgets(net: Supernet, size: int, texts: tuple[str, ...]) -> list[int]
     if not texts:
         full = net.macs(net.space.largest(), size)
         smallest = net.macs(net.space.smallest(), size)
-        return sorted({max(smallest, round(full * share)) for share in DEFAULT_BUDGETS}, reverse=True)
+        return sorted(
+            {max(smallest, round(full * share)) for share in DEFAULT_BUDGETS}, reverse=True
+        )
     smallest_subnet = net.space.smallest()
     needed = net.macs(smallest_subnet, size)
     budgets = []
@@ -116,7 +118,7 @@ def _open_log(
     progress = network.header.get("progress", {})
     if progress.get("images", 0) < progress.get("of", 0):
         raise CheckpointError(
-            f"{options.supernet} is still in training: {progress['images']} of {progress['of']} images"
+            f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
         )
     split = load_split(before.data, "search", size)
     teacher = load_network(options.supernet / "teacher.safetensors").module.to(device).eval()
@@ -171,7 +173,9 @@ def _run_trials(
 
 def _stop_if_asked(stop: StopRequest, trials: list[Trial], limit: int) -> None:
     if stop.requested and len(trials) < limit:
-        raise Interrupted(f"stopped after {len(trials)} of {limit} trials; the same command goes on")
+        raise Interrupted(
+            f"stopped after {len(trials)} of {limit} trials; the same command goes on"
+        )
 
 
 def _trial(opened: _OpenLog, known: dict[Subnet, Trial], subnet: Subnet) -> Trial:

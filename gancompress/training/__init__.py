@@ -1,0 +1,1 @@
+"""Teachers, distillation, and the loop they share."""

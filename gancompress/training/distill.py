@@ -344,7 +344,9 @@ class DistillTask:
         net = Supernet(self.ema.module, torch.empty(self.net.example_shape), space=space).eval()
         results = {}
         for name, subnet in self._shown_subnets().items():
-            generator = ready_subnet(net, subnet, (to_float(x[None]).to(self.device) for x in inputs))
+            generator = ready_subnet(
+                net, subnet, (to_float(x[None]).to(self.device) for x in inputs)
+            )
             images = [to_uint8(generator(to_float(x[None]).to(self.device)).cpu()) for x in inputs]
             results[name] = torch.cat(images)
         return results
@@ -352,7 +354,9 @@ class DistillTask:
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Tensor) -> Tensor:
         if self._teacher_images is None:
-            images = [to_uint8(self.teacher(to_float(x[None]).to(self.device)).cpu()) for x in inputs]
+            images = [
+                to_uint8(self.teacher(to_float(x[None]).to(self.device)).cpu()) for x in inputs
+            ]
             self._teacher_images = torch.cat(images)
         return self._teacher_images
 

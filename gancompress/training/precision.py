@@ -14,7 +14,7 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
@@ -42,7 +42,8 @@ class Ema:
     def update(self, module: nn.Module, steps: int) -> None:
         """Move towards the module; early on (`steps` done so far) faster, so no start is kept."""
         decay = min(self.decay, (1 + steps) / (10 + steps))
-        averaged, current = list(self.module.parameters()), list(module.parameters())
+        averaged: list[torch.Tensor] = list(self.module.parameters())
+        current: list[torch.Tensor] = list(module.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
             old.copy_(new)

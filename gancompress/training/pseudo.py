@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -38,33 +40,55 @@ class PseudoPairs:
         return torch.from_numpy(np.array(self.array[index]))
 
 
-def pseudo_pairs(
-    path: Path, teacher: nn.Module, images: ImageSet, device: torch.device, precision: str
-) -> PseudoPairs:
+@dataclass(frozen=True)
+class PaddedTeacher:
+    """A teacher that takes images of any size.
+
+    Attributes:
+        module: The teacher.
+        stride: Images are padded to a multiple of this by reflection, and outputs cropped.
+        device: Where it is.
+        precision: auto, fp32 or bf16.
+    """
+
+    module: nn.Module
+    stride: int
+    device: torch.device
+    precision: str
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, 3, H, W) uint8."""
+        height, width = images.shape[2:]
+        x = to_float(images).to(self.device)
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
+        with autocast(self.precision, self.device):
+            fake = self.module(x)
+        return to_uint8(fake.cpu())[..., :height, :width].expand(-1, 3, -1, -1)
+
+
+def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> PseudoPairs:
     """Translate all images with the teacher, or reuse what an earlier start has computed.
 
     Args:
         path: The `.npy` file to write; beside it a `.json` says what it was made from.
         teacher: The teacher.
         images: Inputs; outputs have the same size.
-        device: Where to compute.
-        precision: auto, fp32 or bf16.
     """
-    key = _key(teacher, images)
+    key = _key(teacher.module, images)
     note = path.with_suffix(".json")
     if path.exists() and note.exists() and json.loads(note.read_text()) == key:
         return PseudoPairs(path)
     temporary = path.with_name(f".{path.stem}.partial.npy")
     shape = (len(images), 3, images.size, images.size)
     array = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-    bar = tqdm(total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr, disable=None)
-    with bar, torch.inference_mode():
+    with tqdm(
+        total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr, disable=None
+    ) as bar:
         for start in range(0, len(images), BATCH):
             indices = range(start, min(start + BATCH, len(images)))
-            x = to_float(torch.stack([images[i] for i in indices])).to(device)
-            with autocast(precision, device):
-                fake = teacher(x)
-            array[start : start + len(indices)] = to_uint8(fake.cpu()).expand(-1, 3, -1, -1).numpy()
+            outputs = teacher(torch.stack([images[i] for i in indices]))
+            array[start : start + len(indices)] = outputs.numpy()
             bar.update(len(indices))
     array.flush()
     temporary.replace(path)

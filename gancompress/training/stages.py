@@ -34,7 +34,7 @@ from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.models import STRIDES
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer
-from gancompress.training.pseudo import pseudo_pairs
+from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
 from gancompress.training.student import Student, load_teacher, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 
@@ -129,13 +129,16 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
             f"{data.root} has no images of the target domain: set loss.lambda_gan=0, or add them"
         )
     if loss.target == "truth" and not training.paired:
-        raise ConfigError("loss.target=truth needs paired data; unpaired data has the teacher alone")
+        raise ConfigError(
+            "loss.target=truth needs paired data; unpaired data has the teacher alone"
+        )
     _preload(training)
     if loss.target == "truth":
         return training
     path = run.path / PSEUDO_FILE
     precision = parts.recipe.schedule.precision
-    pairs = pseudo_pairs(path, task.teacher, training.inputs, task.device, precision)
+    teacher = PaddedTeacher(task.teacher, parts.student.stride, task.device, precision)
+    pairs = pseudo_pairs(path, teacher, training.inputs)
     return replace(training, pseudo=pairs)
 
 
@@ -146,10 +149,10 @@ def _preload(split: Split) -> None:
 
 
 def _check_stride(data: DataOptions, stride: int) -> None:
-    if data.crop_size % stride or data.load_size < data.crop_size or data.load_size % stride:
+    if data.crop_size % stride or data.load_size < data.crop_size:
         raise ConfigError(
-            f"data.crop_size={data.crop_size} and data.load_size={data.load_size} must be multiples "
-            f"of the generator's stride {stride}, and load_size at least crop_size"
+            f"data.crop_size={data.crop_size} must be a multiple of the stride {stride}, "
+            f"and data.load_size={data.load_size} at least as large"
         )
 
 

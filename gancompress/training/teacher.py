@@ -287,10 +287,10 @@ class CycleGanTask(TeacherTask):
         """Also write the generator of the opposite direction."""
         super().save(run, progress)
         path = run.path / "weights_back.safetensors"
-        self._save_generator(path, self.networks["G_back"], _opposite(self.options.generator), progress)
+        self._save_generator(
+            path, self.networks["G_back"], _opposite(self.options.generator), progress
+        )
 
 
 def _opposite(options: GeneratorOptions) -> GeneratorOptions:
-    return options.model_copy(
-        update={"input_nc": options.output_nc, "output_nc": options.input_nc}
-    )
+    return options.model_copy(update={"input_nc": options.output_nc, "output_nc": options.input_nc})

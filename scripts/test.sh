@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Install the test extra into .venv where it is missing, then check style and types and run the
+# tests: the fast ones first, then the slow ones. Arguments go to pytest in place of both.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$root/scripts/setup.sh"
+cd "$root"
+make_venv test
+scripts/check
+if [ $# -gt 0 ]; then
+    exec .venv/bin/python -m pytest "$@"
+fi
+.venv/bin/python -m pytest -m "not slow" --durations 5
+.venv/bin/python -m pytest -m slow --durations 5

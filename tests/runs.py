@@ -1,0 +1,244 @@
+"""Tiny data, options and processes for tests of whole stages: 32x32 images, ngf 8."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import (
+    CompressOptions,
+    DataOptions,
+    FinetuneOptions,
+    SearchOptions,
+    Section,
+    SupernetOptions,
+    TeacherOptions,
+    build,
+    dump_options,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Crash(Exception):  # noqa: N818  # stands for whatever ends a process without warning
+    """Raised in the middle of a stage."""
+
+
+# -- data ---------------------------------------------------------------------------------
+
+
+def picture(seed: int, size: int = 32) -> Image.Image:
+    """A smooth coloured image with a little noise; never flat, so that norms have a scale."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).astype(np.int16)
+    noisy = smooth + rng.integers(-6, 7, smooth.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def opposite(image: Image.Image) -> Image.Image:
+    """The target of an input: its negative with exchanged colours."""
+    return Image.fromarray(255 - np.roll(np.asarray(image), 1, axis=2))
+
+
+def make_pairs(root: Path, size: int = 32, **counts: int) -> Path:
+    """Side-by-side pairs in `root/train`, `root/test` ..., as many as `counts` says."""
+    for split, count in counts.items():
+        (root / split).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            left = picture(_seed(split, index), size)
+            pair = Image.new("RGB", (2 * size, size))
+            pair.paste(left, (0, 0))
+            pair.paste(opposite(left), (size, 0))
+            pair.save(root / split / f"{index:03d}.png")
+    return root
+
+
+def make_sides(root: Path, size: int = 32, **counts: int) -> Path:
+    """Unpaired images in `root/trainA`, `root/trainB` ..., as many as `counts` says."""
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image = picture(_seed(folder, index), size)
+            image = opposite(image) if folder.endswith("B") else image
+            image.save(root / folder / f"{index:03d}.png")
+    return root
+
+
+def make_folder(root: Path, count: int, size: int = 32) -> Path:
+    """Plain images."""
+    root.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        picture(_seed(root.name, index), size).save(root / f"{index:03d}.png")
+    return root
+
+
+def _seed(name: str, index: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{name}/{index}".encode()).digest()[:4], "little")
+
+
+# -- options ------------------------------------------------------------------------------
+
+SCHEDULE: dict[str, Any] = {
+    "num_images": 8,
+    "num_images_decay": 4,
+    "batch_size": 2,
+    "lr": 0.001,
+    "precision": "fp32",
+}
+LOG = {"log_every": 6, "sample_every": 8, "checkpoint_every": 4, "num_samples": 2}
+
+
+def data_options(root: Path, *sets: str) -> DataOptions:
+    return build(DataOptions, _data(root), "data", list(sets))
+
+
+def _data(root: Path) -> dict[str, Any]:
+    mode = "unpaired" if (root / "trainA").is_dir() else "paired"
+    return {
+        "root": str(root), "mode": mode, "load_size": 36, "crop_size": 32, "search_fraction": 0.25,
+    }  # fmt: skip
+
+
+def teacher_options(root: Path, run: Path, *sets: str) -> TeacherOptions:
+    raw = {
+        "run": str(run),
+        "data": _data(root),
+        "generator": {"name": "resnet_6blocks", "ngf": 8},
+        "discriminator": {"ndf": 8, "n_layers": 2},
+        "loss": {"pool_size": 2},
+        "schedule": dict(SCHEDULE),
+        "log": dict(LOG),
+    }
+    return build(TeacherOptions, raw, "teacher", list(sets))
+
+
+def supernet_options(root: Path, run: Path, teacher: Path | None, *sets: str) -> SupernetOptions:
+    raw = {
+        "run": str(run),
+        "data": _data(root),
+        "teacher": {"weights": str(teacher)} if teacher else {},
+        "student": {"widths": [0.5, 1.0], "divisor": 4},
+        "schedule": dict(SCHEDULE),
+        "log": dict(LOG),
+    }
+    return build(SupernetOptions, raw, "supernet", list(sets))
+
+
+def finetune_options(run: Path, supernet: Path, subnet: str, *sets: str) -> FinetuneOptions:
+    raw = {
+        "run": str(run),
+        "supernet": str(supernet),
+        "subnet": subnet,
+        "schedule": dict(SCHEDULE),
+        "log": dict(LOG),
+    }
+    return build(FinetuneOptions, raw, "finetune", list(sets))
+
+
+def search_options(run: Path, supernet: Path, *sets: str) -> SearchOptions:
+    raw = {"run": str(run), "supernet": str(supernet), "population": 6, "num_trials": 14}
+    return build(SearchOptions, raw, "search", list(sets))
+
+
+def write_options(path: Path, options: Section) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dump_options(options), encoding="utf-8")
+    return path
+
+
+def write_compress(folder: Path, root: Path, *sets: str) -> Path:
+    """The four options files of a compression whose runs lie in `folder/run`.
+
+    Args:
+        folder: Where the files go.
+        root: The data.
+        sets: `stage.key=value`.
+    """
+    run = folder / "run"
+
+    def own(stage: str) -> list[str]:
+        return [text.partition(".")[2] for text in sets if text.startswith(f"{stage}.")]
+
+    teacher, supernet = run / "teacher", run / "supernet"
+    write_options(folder / "teacher.yaml", teacher_options(root, teacher, *own("teacher")))
+    found = supernet_options(root, supernet, teacher, *own("supernet"))
+    write_options(folder / "supernet.yaml", found)
+    search = search_options(run / "search", supernet, *own("search"))
+    write_options(folder / "search.yaml", search)
+    raw = {name: f"{name}.yaml" for name in ("teacher", "supernet", "search")}
+    options = build(CompressOptions, {"run": str(run), **raw}, "compress", own("compress"))
+    return write_options(folder / "compress.yaml", options)
+
+
+# -- runs ---------------------------------------------------------------------------------
+
+
+def fingerprints(run: Path) -> dict[str, str]:
+    """SHA-256 of every weights file of a run."""
+    files = sorted(run.glob("*.safetensors"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def log_lines(run: Path) -> list[dict[str, Any]]:
+    """The log without what depends on the clock."""
+    lines = RunFolder(run).read_log()
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def at_call(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    number: int,
+    action: Callable[[], object],
+) -> None:
+    """Do something just before the method `owner.name` is called for the `number`-th time."""
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            action()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, wrapped)
+
+
+def crash() -> None:
+    raise Crash
+
+
+def process(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """`python -m gancompress ...` as a process of its own."""
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gancompress", *map(str, arguments)],
+        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finished(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same, waited for."""
+    running = process(*arguments, cwd=cwd)
+    out, err = running.communicate(timeout=300)
+    return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+
+def shuffled(seed: int, *items: Any) -> list[Any]:
+    """The items in an order that the seed gives."""
+    return random.Random(seed).sample(items, len(items))
