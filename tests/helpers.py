@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -68,3 +69,10 @@ def make_unpaired(root: Path, count_a: int = 8, count_b: int | None = None, size
 def _splits(count: int) -> list[tuple[str, int, int]]:
     half = max(1, count // 2)
     return [("train", 0, count), ("search", 1000, half), ("test", 2000, half)]
+
+
+def existing(path: Path) -> Path:
+    """The path, or a skipped test where it is not there."""
+    if not path.exists():
+        pytest.skip(f"needs {path.name} in the folder shared/ beside the repository")
+    return path

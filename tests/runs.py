@@ -1,25 +1,24 @@
-"""Tiny data, options and processes for tests of whole stages: 32x32 images, ngf 8."""
+"""Tiny options, files and processes for tests of whole stages: 32x32 images, ngf 8."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+import torch
 
+from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import (
     CompressOptions,
-    DataOptions,
     FinetuneOptions,
+    GeneratorOptions,
     SearchOptions,
     Section,
     SupernetOptions,
@@ -27,65 +26,13 @@ from gancompress.config import (
     build,
     dump_options,
 )
+from gancompress.models import build_generator, init_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Crash(Exception):  # noqa: N818  # stands for whatever ends a process without warning
     """Raised in the middle of a stage."""
-
-
-# -- data ---------------------------------------------------------------------------------
-
-
-def picture(seed: int, size: int = 32) -> Image.Image:
-    """A smooth coloured image with a little noise; never flat, so that norms have a scale."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).astype(np.int16)
-    noisy = smooth + rng.integers(-6, 7, smooth.shape)
-    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-
-
-def opposite(image: Image.Image) -> Image.Image:
-    """The target of an input: its negative with exchanged colours."""
-    return Image.fromarray(255 - np.roll(np.asarray(image), 1, axis=2))
-
-
-def make_pairs(root: Path, size: int = 32, **counts: int) -> Path:
-    """Side-by-side pairs in `root/train`, `root/test` ..., as many as `counts` says."""
-    for split, count in counts.items():
-        (root / split).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            left = picture(_seed(split, index), size)
-            pair = Image.new("RGB", (2 * size, size))
-            pair.paste(left, (0, 0))
-            pair.paste(opposite(left), (size, 0))
-            pair.save(root / split / f"{index:03d}.png")
-    return root
-
-
-def make_sides(root: Path, size: int = 32, **counts: int) -> Path:
-    """Unpaired images in `root/trainA`, `root/trainB` ..., as many as `counts` says."""
-    for folder, count in counts.items():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            image = picture(_seed(folder, index), size)
-            image = opposite(image) if folder.endswith("B") else image
-            image.save(root / folder / f"{index:03d}.png")
-    return root
-
-
-def make_folder(root: Path, count: int, size: int = 32) -> Path:
-    """Plain images."""
-    root.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        picture(_seed(root.name, index), size).save(root / f"{index:03d}.png")
-    return root
-
-
-def _seed(name: str, index: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{name}/{index}".encode()).digest()[:4], "little")
 
 
 # -- options ------------------------------------------------------------------------------
@@ -98,10 +45,6 @@ SCHEDULE: dict[str, Any] = {
     "precision": "fp32",
 }
 LOG = {"log_every": 6, "sample_every": 8, "checkpoint_every": 4, "num_samples": 2}
-
-
-def data_options(root: Path, *sets: str) -> DataOptions:
-    return build(DataOptions, _data(root), "data", list(sets))
 
 
 def _data(root: Path) -> dict[str, Any]:
@@ -239,6 +182,10 @@ def finished(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 
 
-def shuffled(seed: int, *items: Any) -> list[Any]:
-    """The items in an order that the seed gives."""
-    return random.Random(seed).sample(items, len(items))
+def write_teacher(path: Path, name: str = "resnet_6blocks", **options: Any) -> Path:
+    """A generator with random weights that make images of some contrast."""
+    section = GeneratorOptions(name=name, **{"ngf": 8, **options})
+    torch.manual_seed(4)
+    module = init_weights(build_generator(section), gain=0.2)
+    save_network(path, module, {"generator": section.model_dump(mode="json")}, image_size=32)
+    return path

@@ -47,7 +47,8 @@ class RunFolder:
 
         Args:
             options: The resolved options.
-            same: Refuse options that differ from those the folder was started with.
+            same: Refuse options that differ from those the folder was started with; otherwise
+                the result of other options goes, as a stage that stops early must not show it.
 
         Raises:
             ConfigError: Another process is at work here, or the options differ.
@@ -60,6 +61,8 @@ class RunFolder:
                 raise ConfigError(f"{self.path}: another process is at work in this run") from None
             if same and (self.state.exists() or self.is_done):
                 self._refuse_changes(options)
+            if not same and self.changes(options):
+                self.done.unlink(missing_ok=True)
             write_atomic(self.config, dump_options(options).encode())
             yield
 

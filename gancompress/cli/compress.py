@@ -25,7 +25,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.cost import format_count, measure_latency
-from gancompress.data import load_split, to_float
+from gancompress.data import load_split, spread, to_float
 from gancompress.elastic import Supernet
 from gancompress.errors import ConfigError, DataError
 from gancompress.export import FORMATS, export_network
@@ -33,7 +33,6 @@ from gancompress.metrics import all_scores, metric
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.report import Trial as ReportTrial
 from gancompress.search import Evaluator, SearchResult, Trial, search
-from gancompress.training.sheets import spread
 from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
 
 NUM_ROWS = 12

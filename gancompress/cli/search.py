@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from gancompress.checkpoint.models import run_stage
@@ -49,7 +50,7 @@ def _options(context: Context) -> SearchOptions:
     path = existing(context.args.run, "run folder or options file")
     texts = context.overrides()
     if context.args.macs:
-        texts.append(f"budgets=[{', '.join(context.args.macs)}]")
+        texts.append(f"budgets={json.dumps(context.args.macs)}")
     if path.is_file():
         return load_options(SearchOptions, path, texts)
     if run_stage(path) == "search":

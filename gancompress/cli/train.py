@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gancompress.checkpoint.models import supernet_of
-from gancompress.checkpoint.network import Network, build_network
+from gancompress.checkpoint.network import Network, build_network, load_supernet
 from gancompress.cli.context import Context, existing
 from gancompress.config import (
     FinetuneOptions,
@@ -50,10 +50,11 @@ def run_finetune(context: Context) -> None:
     """Train one extracted subnet further."""
     supernet = supernet_of(existing(context.args.run, "run folder"))
     before = supernet_options(supernet)
+    subnet = str(load_supernet(supernet)[0].space.parse(context.args.subnet))
     raw: dict[str, Any] = {
-        "run": str(supernet.parent / f"finetune-{context.args.subnet}"),
+        "run": str(supernet.parent / f"finetune-{subnet}"),
         "supernet": str(supernet),
-        "subnet": context.args.subnet,
+        "subnet": subnet,
         "loss": before.loss.model_dump(mode="json"),
         "schedule": before.schedule.model_dump(mode="json"),
         "log": before.log.model_dump(mode="json"),

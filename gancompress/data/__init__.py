@@ -1,7 +1,7 @@
 """Images, data sets and batches."""
 
 from gancompress.data.batches import Batch, BatchStream
-from gancompress.data.datasets import ImageSet, Split, load_split, stack
+from gancompress.data.datasets import ImageSet, Split, load_split, spread, stack
 from gancompress.data.images import (
     list_images,
     read_image,
@@ -22,6 +22,7 @@ __all__ = [
     "load_split",
     "read_image",
     "save_image",
+    "spread",
     "stack",
     "to_float",
     "to_image",

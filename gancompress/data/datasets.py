@@ -184,3 +184,9 @@ def _layout(options: DataOptions, root: Path) -> str:
 def stack(images: ImageSet, indices: list[int]) -> Tensor:
     """Images `indices`, (N, 3, S, S) uint8."""
     return torch.stack([images[i] for i in indices])
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` positions, evenly spread over 0 .. length - 1."""
+    count = min(length, count)
+    return [i * length // count for i in range(count)]

@@ -13,7 +13,7 @@ from gancompress.errors import TraceError
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Any]
-"""By node name: a shape, a list of shapes for several tensors, or None for what is no tensor."""
+"""By node name: a shape, a (nested) list of shapes for several tensors, None for what is none."""
 
 
 class _Tracer(fx.Tracer):
@@ -62,8 +62,9 @@ class _ShapeRecorder(fx.Interpreter):
 def _shape_of(value: Any) -> Any:
     if isinstance(value, Tensor):
         return tuple(value.shape)
-    if isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value):
-        return [tuple(v.shape) for v in value]
+    if isinstance(value, list | tuple):
+        inner = [_shape_of(v) for v in value]
+        return inner if any(shape is not None for shape in inner) else None
     return None
 
 

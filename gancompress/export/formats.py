@@ -15,7 +15,7 @@ from torch import Tensor
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.network import Network, load_network, save_network
 from gancompress.data import to_float
-from gancompress.errors import DataError, ExportError
+from gancompress.errors import CheckpointError, DataError, ExportError
 from gancompress.export.onnx import OnnxGenerator, export_onnx
 from gancompress.tables import lookup
 
@@ -103,14 +103,20 @@ def export_network(network: Network, kind: str, path: Path, images: list[Tensor]
         The proof; also written beside the file as `FILE.proof.json`.
 
     Raises:
-        ExportError: The file computes other images; it is removed.
+        ExportError: The file computes other images, or cannot be read; it is removed.
         DataError: Too few images.
     """
     entry = lookup(FORMATS, kind, "export format")
     if len(images) < MIN_IMAGES:
         raise DataError(f"the proof needs at least {MIN_IMAGES} images, there are {len(images)}")
+    note = path.with_name(f"{path.name}.proof.json")
+    note.unlink(missing_ok=True)  # that of an older file proves nothing for this one
     entry.write(path, network)
-    difference = _largest_difference(network.module, entry.read(path, network), images)
+    try:
+        difference = _largest_difference(network.module, entry.read(path, network), images)
+    except CheckpointError as error:
+        path.unlink()
+        raise ExportError(f"{error}\n  The file was removed.") from None
     proof = Proof(path.name, len(images), difference, entry.tolerance)
     if not difference <= entry.tolerance:
         path.unlink()
@@ -118,7 +124,7 @@ def export_network(network: Network, kind: str, path: Path, images: list[Tensor]
             f"{path} differs from the generator by {difference:.3g} (accepted: "
             f"{entry.tolerance:.3g}); it was removed"
         )
-    write_atomic(path.with_name(f"{path.name}.proof.json"), json.dumps(asdict(proof)).encode())
+    write_atomic(note, json.dumps(asdict(proof)).encode())
     return proof
 
 

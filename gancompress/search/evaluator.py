@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gancompress.data import Split, to_float, to_uint8
+from gancompress.data import Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet, ready_subnet
 from gancompress.metrics import all_scores
 
@@ -44,12 +44,13 @@ class Evaluator:
         cls, net: Supernet, teacher: Callable[[Tensor], Tensor], split: Split, count: int | None,
         batch_size: int, device: torch.device,
     ) -> Evaluator:  # fmt: skip
-        """An evaluator over (the first `count`) images of a split."""
-        indices = range(len(split.inputs))[:count]
-        inputs = torch.stack([split.inputs[i] for i in indices])
+        """An evaluator over a split, or over `count` images evenly spread in it."""
+        total = len(split.inputs)
+        indices = spread(total, count or total)
+        inputs = stack(split.inputs, indices)
         truth = None
         if split.paired and split.targets is not None:
-            truth = torch.stack([split.targets[i] for i in indices])
+            truth = stack(split.targets, indices)
         return cls(net, teacher, inputs, truth, batch_size, device)
 
     @property

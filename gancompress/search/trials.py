@@ -50,7 +50,7 @@ class TrialLog:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue  # cut off by a crash
-            if entry.get("key") == self.key:
+            if isinstance(entry, dict) and entry.get("key") == self.key:
                 subnet = space.parse(entry["subnet"])
                 trials[subnet] = Trial(subnet, entry["macs"], entry["loss"], entry["scores"])
         if text and not text.endswith("\n"):

@@ -21,7 +21,7 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, SamplingOptions, ScheduleOptions
-from gancompress.data import Batch, Split, stack, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import SearchSpace, Subnet, Supernet, ready_subnet
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.losses import (
@@ -35,7 +35,7 @@ from gancompress.metrics import mean_absolute_error
 from gancompress.models import init_weights
 from gancompress.training.loop import Losses
 from gancompress.training.precision import Ema, autocast
-from gancompress.training.sheets import sheet, spread
+from gancompress.training.sheets import sheet
 from gancompress.training.student import Student, activations, default_taps, split_tap
 
 MAX_EVALUATED = 32

@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -130,12 +130,7 @@ class Trainer:
 
     def _write_log(self) -> None:
         means = {name: float(total) / self._steps for name, total in self._sums.items()}
-        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if bad:
-            raise GanCompressError(
-                f"{self.run.path}: {', '.join(bad)} is not finite at image {self.images}.\n"
-                "  The last good state is kept; lower schedule.lr or set schedule.precision=fp32."
-            )
+        self._refuse([name for name, mean in means.items() if not math.isfinite(mean)])
         now = time.perf_counter()
         rate = self._steps * self.schedule.batch_size / max(now - self._since, 1e-9)
         epoch = self.images / max(1, len(self.stream.split))
@@ -144,17 +139,28 @@ class Trainer:
         self.run.append_log({**entry, "images_per_second": round(rate, 2)})
         self._sums, self._steps, self._since = {}, 0, now
 
+    def _refuse(self, bad: list[str]) -> None:
+        if bad:
+            raise GanCompressError(
+                f"{self.run.path}: {', '.join(bad[:3])} is not finite at image {self.images}.\n"
+                "  The last good state is kept; lower schedule.lr or set schedule.precision=fp32."
+            )
+
     def _evaluate(self) -> dict[str, float]:
         scores = self.task.evaluate()
-        self.run.append_log({"images": self.images, **scores})
+        entry = {"images": self.images, **scores}
+        if scores and entry not in self.run.read_log():  # a run may die between this and its end
+            self.run.append_log(entry)
         save_image(self.task.samples(), self.run.samples / f"{self.images:08d}.png")
         self._since = time.perf_counter()
         return scores
 
     def _checkpoint(self) -> None:
         if self._steps:
-            self._write_log()  # refuses to save weights that are not finite
-        self.run.save_state({"images": self.images, "task": self.task.state_dict()})
+            self._write_log()  # refuses losses that are not finite
+        state = self.task.state_dict()
+        self._refuse(not_finite(state))  # a gradient can overflow where the loss did not
+        self.run.save_state({"images": self.images, "task": state})
         total = self.schedule.total_images
         self.task.save(self.run, {"images": self.images, "of": total})
 
@@ -166,6 +172,18 @@ class Trainer:
         self.images = state["images"]
         self.task.load_state_dict(state["task"])
         self.run.rewind_log(self.images)
+
+
+def not_finite(state: Any, name: str = "") -> list[str]:
+    """Names of the tensors in nested dicts and lists that hold NaN or infinity."""
+    if isinstance(state, Tensor):
+        return [] if bool(torch.isfinite(state).all()) else [name]
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(state, Mapping):
+        items = state.items()
+    elif isinstance(state, list | tuple):
+        items = enumerate(state)
+    return [bad for key, inner in items for bad in not_finite(inner, f"{name}.{key}".lstrip("."))]
 
 
 def learning_rate(schedule: ScheduleOptions, images: int) -> float:

@@ -23,9 +23,3 @@ def sheet(columns: Sequence[Tensor], gap: int = 2) -> Tensor:
     ]
     rows = [torch.cat([images[i] for images in padded], dim=2) for i in range(len(padded[0]))]
     return torch.cat(rows, dim=1)
-
-
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` positions, evenly spread over 0 .. length - 1."""
-    count = min(length, count)
-    return [i * length // count for i in range(count)]

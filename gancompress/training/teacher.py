@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from gancompress.checkpoint.network import Discriminator, save_discriminator, save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
-from gancompress.data import Batch, Split, stack, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import mean_absolute_error, psnr
 from gancompress.models import build_discriminator, build_generator, init_weights
 from gancompress.training.loop import Losses
 from gancompress.training.precision import Ema, autocast
-from gancompress.training.sheets import sheet, spread
+from gancompress.training.sheets import sheet
 
 MAX_EVALUATED = 64
 

@@ -1,0 +1,87 @@
+"""What a report holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """The teacher or one chosen subnet.
+
+    Attributes:
+        label: Its name in table, plot and image grid: "teacher", "subnet S".
+        config: Its config string, or "-".
+        params: Number of parameters.
+        macs: Multiply-accumulates for one image.
+        macs_paper: The same as the papers count them.
+        scores: Metric name to value; may be empty.
+        latency_ms: Milliseconds for one image, if measured.
+        size_mb: Megabytes of the exported file, if there is one.
+    """
+
+    label: str
+    config: str
+    params: int
+    macs: int
+    macs_paper: int
+    scores: dict[str, float]
+    latency_ms: float | None
+    size_mb: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluated subnet: its config string, true MACs and score."""
+
+    config: str
+    macs: int
+    score: float
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One input and what was made of it.
+
+    Attributes:
+        name: Name of the input.
+        images: Column label to (3, H, W) uint8, in the order of the columns. A label that is
+            also a `Row.label` gets that row's MACs in its head.
+    """
+
+    name: str
+    images: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; an empty list leaves its section out.
+
+    Attributes:
+        title: Head of the page.
+        facts: What was measured, on what, and how: label to text.
+        metric: Name of the score that the search optimises.
+        lower_is_better: Whether the search minimises it.
+        rows: Teacher first; ratios are against the first row.
+        trials: Every evaluated subnet.
+        front: The Pareto set, by ascending MACs.
+        images: Rows of the image grid.
+        files: Label to path, relative to the page.
+    """
+
+    title: str
+    facts: dict[str, str]
+    metric: str
+    lower_is_better: bool
+    rows: list[Row]
+    trials: list[Trial]
+    front: list[Trial]
+    images: list[ImageRow]
+    files: dict[str, str]
+
+    @property
+    def direction(self) -> str:
+        """In words, which scores are good."""
+        return "lower is better" if self.lower_is_better else "higher is better"

@@ -1,0 +1,282 @@
+"""Exported files compute the images of the generator that they were made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from helpers import picture
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from gancompress.checkpoint.files import load_tensors
+from gancompress.checkpoint.network import Network, load_network
+from gancompress.elastic import Subnet, Supernet
+from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
+from gancompress.export import FORMATS, OnnxGenerator, export_network
+from gancompress.export.formats import Format
+from runs import write_teacher
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "dense": {"name": "resnet_6blocks", "ngf": 4},
+    "separable": {"name": "mobile_resnet_6blocks", "ngf": 4, "dropout": 0.0},
+    "unet batch": {"name": "unet_64", "ngf": 4, "norm": "batch"},
+    "unet instance": {"name": "unet_64", "ngf": 4, "norm": "instance"},
+}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+every_exporter_run = pytest.mark.parametrize(
+    "family",
+    [f if f == "dense" else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES],
+)
+SUBNET = Subnet((4, 2, 3, 4, 2, 3, 3, 4))
+
+
+def network_of(folder: Path, family: str) -> Network:
+    """A generator as a run gives it; of a ResNet, an extracted subnet."""
+    options = dict(FAMILIES[family])
+    network = load_network(write_teacher(folder / "teacher.safetensors", **options))
+    if family.startswith("unet"):
+        return network
+    net = Supernet(network.module, torch.empty(network.example_shape), (0.5, 1.0), 1).eval()
+    widths = SUBNET.widths
+    full = net.space.full().widths
+    chosen = Subnet(tuple(max(1, f * widths[i % 8] // 4) for i, f in enumerate(full)))
+    network.module = net.extract(chosen).eval()
+    network.header = {**network.header, "subnet": str(chosen)}
+    return network
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Callable[[str], Network]:
+    return lambda family: network_of(tmp_path, family)
+
+
+def images(count: int, side: int) -> list[Tensor]:
+    return [torch.from_numpy(picture(i, side)).permute(2, 0, 1) for i in range(count)]
+
+
+def floats(batch: int, height: int, width: int) -> Tensor:
+    """Pictures in [-1, 1], (N, 3, H, W)."""
+    side = max(height, width)
+    stacked = torch.stack(images(batch, side))[..., :height, :width]
+    return stacked.float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Network, Path]]:
+    """A generator and its ONNX file; the exporter takes seconds, so it runs once for each."""
+    made: dict[str, tuple[Network, Path]] = {}
+
+    def export(family: str) -> tuple[Network, Path]:
+        if family not in made:
+            folder = tmp_path_factory.mktemp("onnx")
+            network = network_of(folder, family)
+            path = folder / "generator.onnx"
+            export_network(network, "onnx", path, images(16, 64))
+            made[family] = network, path
+        return made[family]
+
+    return export
+
+
+# -- ONNX -----------------------------------------------------------------------------------
+
+
+@every_exporter_run
+def test_onnx_file_computes_the_same_at_any_batch_and_size(
+    exported: Callable[[str], tuple[Network, Path]], family: str
+) -> None:
+    network, path = exported(family)
+    run = OnnxGenerator(path, threads=1)
+    assert run.stride == network.stride
+    for batch in (1, 3):
+        for height, width in ((64, 64), (128, 64)):
+            x = floats(batch, height, width)
+            with torch.no_grad():
+                wanted = network.module(x)
+            found = run(x)
+            assert found.shape == wanted.shape
+            assert float((found - wanted).abs().max()) < 1e-3
+            assert float(wanted.std()) > 0.05  # a picture, not a grey area
+
+
+def test_onnx_file_says_what_it_is(exported: Callable[[str], tuple[Network, Path]]) -> None:
+    network, path = exported("dense")
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [i.name for i in model.graph.input] == ["image"]
+    assert [o.name for o in model.graph.output] == ["translated"]
+    assert len(model.SerializeToString()) == path.stat().st_size  # nothing lies in other files
+    operations = {node.op_type for node in model.graph.node}
+    assert "InstanceNormalization" in operations
+    assert "Loop" not in operations
+    header = OnnxGenerator(path).header
+    assert header == {
+        "network": network.description,
+        "subnet": network.header["subnet"],
+        "image_size": 32,
+        "stride": 4,
+        "range": [-1, 1],
+        "layout": "NCHW RGB",
+    }
+
+
+def test_proof_lies_beside_the_file(exported: Callable[[str], tuple[Network, Path]]) -> None:
+    _, path = exported("dense")
+    proof = json.loads((path.parent / "generator.onnx.proof.json").read_text())
+    assert proof.keys() == {"file", "num_images", "max_difference", "tolerance"}
+    assert proof["file"] == "generator.onnx"
+    assert proof["num_images"] == 16
+    assert 0 <= proof["max_difference"] <= proof["tolerance"] == 1e-3
+
+
+def test_foreign_onnx_file_runs_without_a_header(tmp_path: Path) -> None:
+    shape = ["n", 3, "h", "w"]
+    value = helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)
+    result = helper.make_tensor_value_info("out", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([helper.make_node("Neg", ["in"], ["out"])], "g", [value], [result])
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "neg.onnx")
+    run = OnnxGenerator(tmp_path / "neg.onnx")
+    x = floats(2, 8, 8)
+    assert torch.equal(run(x), -x)
+    assert run.header == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07\x12\x04" * 20])
+def test_broken_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"broken\.onnx: not a readable ONNX file"):
+        OnnxGenerator(path)
+    with pytest.raises(CheckpointError, match="no model"):
+        OnnxGenerator(tmp_path / "missing.onnx")
+
+
+# -- tensors --------------------------------------------------------------------------------
+
+
+@every_family
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_file_of_tensors_is_exact(
+    network: Callable[[str], Network], tmp_path: Path, family: str, kind: str
+) -> None:
+    made = network(family)
+    path = tmp_path / f"file.{kind}"
+    proof = export_network(made, kind, path, images(16, 64))
+    assert proof == type(proof)(path.name, 16, 0.0, 0.0)
+    assert json.loads(path.with_name(f"{path.name}.proof.json").read_text()) == asdict(proof)
+    again = load_network(path)
+    x = floats(2, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again.module(x), made.module(x))
+    assert again.stride == made.stride
+    assert again.description["generator"]["name"] == made.description["generator"]["name"]
+
+
+def test_safetensors_file_says_what_it_is(
+    network: Callable[[str], Network], tmp_path: Path
+) -> None:
+    made = network("separable")
+    export_network(made, "safetensors", tmp_path / "file.safetensors", images(16, 32))
+    tensors, header = load_tensors(tmp_path / "file.safetensors")
+    assert header == {
+        "format": 1,
+        "network": made.description,
+        "subnet": made.header["subnet"],
+        "image_size": 32,
+    }
+    assert tensors.keys() == made.module.state_dict().keys()
+
+
+def test_pth_file_has_the_names_that_others_load(
+    network: Callable[[str], Network], tmp_path: Path
+) -> None:
+    made = network("separable")
+    export_network(made, "pth", tmp_path / "latest_net_G.pth", images(16, 32))
+    state = torch.load(tmp_path / "latest_net_G.pth", weights_only=True)
+    assert all(isinstance(value, Tensor) for value in state.values())
+    blocks = {
+        f"model.{block}.conv_block.{layer}.conv.{part}.{leaf}"
+        for block in range(10, 16)
+        for layer in (1, 6)
+        for part in (0, 2)
+        for leaf in ("weight", "bias")
+    }
+    outside = {f"model.{i}.{leaf}" for i in (1, 4, 7, 16, 19, 23) for leaf in ("weight", "bias")}
+    assert state.keys() == blocks | outside
+
+
+def test_dense_pth_file_has_the_names_that_others_load(
+    network: Callable[[str], Network], tmp_path: Path
+) -> None:
+    export_network(network("dense"), "pth", tmp_path / "latest_net_G.pth", images(16, 32))
+    names = torch.load(tmp_path / "latest_net_G.pth", weights_only=True).keys()
+    assert {"model.10.conv_block.1.weight", "model.15.conv_block.5.bias"} <= names
+
+
+# -- what is refused ------------------------------------------------------------------------
+
+
+def write_corrupt(path: Path, network: Network) -> None:
+    """As a faulty exporter does: a file that loads, with one weight changed."""
+    weight = network.module.get_parameter("model.1.weight")
+    with torch.no_grad():
+        weight[0, 0, 0, 0] += 1
+        FORMATS["pth"].write(path, network)
+        weight[0, 0, 0, 0] -= 1
+
+
+def write_half(path: Path, network: Network) -> None:
+    FORMATS["pth"].write(path, network)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def read_nan(path: Path, network: Network) -> Callable[[Tensor], Tensor]:
+    return lambda x: network.module(x) * np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"write": write_corrupt, "tolerance": 1e-3}, r"differs from the generator by .*removed"),
+        ({"write": write_half}, r"not a readable .*\n.*removed"),
+        ({"read": read_nan}, r"differs from the generator by nan .*removed"),
+    ],
+    ids=["other weights", "unreadable", "not finite"],
+)
+def test_file_that_is_no_copy_is_refused_and_removed(
+    network: Callable[[str], Network],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    made, path = network("dense"), tmp_path / "out" / "file.pth"
+    export_network(made, "pth", path, images(16, 32))
+    faulty: Format = replace(FORMATS["pth"], **change)
+    monkeypatch.setitem(FORMATS, "pth", faulty)
+    with pytest.raises(ExportError, match=message):
+        export_network(made, "pth", path, images(16, 32))
+    assert not list(path.parent.iterdir())
+
+
+def test_proof_needs_enough_images(network: Callable[[str], Network], tmp_path: Path) -> None:
+    path = tmp_path / "out" / "file.pth"
+    with pytest.raises(DataError, match="needs at least 16 images, there are 15"):
+        export_network(network("dense"), "pth", path, images(15, 32))
+    assert not path.parent.exists()
+
+
+def test_unknown_format_lists_what_there_is(
+    network: Callable[[str], Network], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"unknown export format 'onx'; did you mean 'onnx'"):
+        export_network(network("dense"), "onx", tmp_path / "file", images(16, 32))

@@ -1,0 +1,456 @@
+"""The search: budgets, repeatability, resuming, reuse of trials."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import make_paired, make_unpaired
+from torch import Tensor, nn
+
+from gancompress.checkpoint.files import load_tensors, save_tensors
+from gancompress.checkpoint.models import load_model
+from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.config import GeneratorOptions, SearchOptions
+from gancompress.cost import format_count
+from gancompress.data import load_split
+from gancompress.elastic import Subnet, Supernet
+from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
+from gancompress.models import build_generator, init_weights
+from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, search
+from gancompress.training.stages import train_supernet
+from runs import Crash, at_call, crash, search_options, supernet_options, write_teacher
+
+CPU = torch.device("cpu")
+NUM_TRIALS = 14
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet after one step."""
+    folder = tmp_path_factory.mktemp("search")
+    teacher = write_teacher(folder / "teacher.safetensors")
+    sets = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
+    root = make_paired(folder / "data", 8)
+    train_supernet(supernet_options(root, folder / "supernet", teacher, *sets), CPU)
+    return folder / "supernet"
+
+
+@pytest.fixture(scope="module")
+def macs(supernet: Path) -> Callable[[float], int]:
+    """Budget in MACs at a share of the way from the smallest to the largest subnet."""
+    net, _ = load_supernet(supernet)
+    low, high = (net.macs(subnet, 32) for subnet in (net.space.smallest(), net.space.largest()))
+    return lambda share: round(low + share * (high - low))
+
+
+@pytest.fixture(scope="module")
+def whole(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """What a search finds that nothing has interrupted."""
+    return search(search_options(tmp_path_factory.mktemp("whole"), supernet), CPU)
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Subnet]:
+    """Subnets that have been evaluated, in order."""
+    subnets: list[Subnet] = []
+    scores = Evaluator.scores
+
+    def note(self: Evaluator, subnet: Subnet) -> dict[str, float]:
+        subnets.append(subnet)
+        return scores(self, subnet)
+
+    monkeypatch.setattr(Evaluator, "scores", note)
+    return subnets
+
+
+def quoted(*budgets: int) -> str:
+    return f"budgets={json.dumps([str(budget) for budget in budgets])}"
+
+
+# -- budgets --------------------------------------------------------------------------------
+
+
+def test_infeasible_budget_is_refused_before_anything_runs(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "of_split", crash)
+    monkeypatch.setattr("gancompress.search.stage.load_split", crash)
+    net, _ = load_supernet(supernet)
+    smallest = net.space.smallest()
+    before = time.process_time()
+    with pytest.raises(BudgetError) as caught:
+        search(search_options(tmp_path / "run", supernet, "budgets=[1G, 20K]"), CPU)
+    assert time.process_time() - before < 1
+    message = str(caught.value)
+    assert "no subnet fits --macs 20K at 32x32" in message
+    assert f"({smallest}) needs {format_count(net.macs(smallest, 32))}" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_found_is_above_its_budget(
+    supernet: Path, tmp_path: Path, macs: Callable[[float], int]
+) -> None:
+    budgets = [macs(share) for share in (0.6, 0.25, 0.0)]
+    result = search(search_options(tmp_path, supernet, quoted(*budgets)), CPU)
+    assert list(result.chosen) == budgets
+    assert all(trial.macs <= budgets[0] for trial in result.trials)
+    for budget, trial in result.chosen.items():
+        assert trial.macs <= budget
+        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget)
+        module = load_model(supernet, str(trial.subnet)).module
+        extracted = Supernet(module, torch.empty(1, 3, 32, 32), widths=(1.0,), divisor=1)
+        assert extracted.macs(extracted.space.full(), 32) == trial.macs
+
+
+def test_trials_are_distinct_subnets_of_the_space(whole: SearchResult, supernet: Path) -> None:
+    net, _ = load_supernet(supernet)
+    assert len(whole.trials) == NUM_TRIALS
+    assert len({trial.subnet for trial in whole.trials}) == NUM_TRIALS
+    assert all(trial.subnet in net.space for trial in whole.trials)
+    assert all(trial.macs == net.macs(trial.subnet, 32) for trial in whole.trials)
+
+
+def test_budgets_default_to_shares_of_the_largest_subnet(
+    whole: SearchResult, supernet: Path
+) -> None:
+    net, _ = load_supernet(supernet)
+    largest, smallest = (net.macs(s, 32) for s in (net.space.largest(), net.space.smallest()))
+    wanted = {max(smallest, round(largest * share)) for share in (0.5, 0.25, 0.125)}
+    assert list(whole.chosen) == sorted(wanted, reverse=True)
+
+
+# -- repeating and resuming -----------------------------------------------------------------
+
+
+def test_same_seed_gives_the_same_trials(
+    whole: SearchResult, supernet: Path, tmp_path: Path
+) -> None:
+    assert search(search_options(tmp_path / "same", supernet), CPU) == whole
+    other = search(search_options(tmp_path / "other", supernet, "seed=1"), CPU)
+    assert [t.subnet for t in other.trials] != [t.subnet for t in whole.trials]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number", "logged"),
+    [
+        (Evaluator, "scores", 1, 0),
+        (Evaluator, "scores", 9, 8),
+        (TrialLog, "append", 5, 4),
+        (TrialLog, "append", NUM_TRIALS, NUM_TRIALS - 1),
+    ],
+)
+def test_crashed_search_goes_on_without_repeating_a_trial(
+    whole: SearchResult,
+    supernet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluated: list[Subnet],
+    owner: type,
+    name: str,
+    number: int,
+    logged: int,
+) -> None:
+    options = search_options(tmp_path, supernet)
+    with monkeypatch.context() as patch:
+        at_call(patch, owner, name, number, crash)
+        with pytest.raises(Crash):
+            search(options, CPU)
+    evaluated.clear()
+    assert search(options, CPU) == whole
+    assert evaluated == [trial.subnet for trial in whole.trials[logged:]]
+
+
+def test_stopped_search_goes_on(
+    whole: SearchResult,
+    supernet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluated: list[Subnet],
+) -> None:
+    options = search_options(tmp_path, supernet)
+    with monkeypatch.context() as patch:
+        stop = lambda: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+        at_call(patch, Evaluator, "scores", 5, stop)
+        with pytest.raises(Interrupted, match="stopped after 5 of 14 trials"):
+            search(options, CPU)
+    evaluated.clear()
+    assert search(options, CPU) == whole
+    assert len(evaluated) == NUM_TRIALS - 5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "lost"),
+    [
+        (lambda lines: [*lines, '{"subnet": "4_4_4'], 0),
+        (lambda lines: [*lines[:-1], lines[-1][:20]], 1),
+        (lambda lines: [*lines[:3], lines[3][5:] + "\n", *lines[4:]], 1),
+        (lambda lines: [*lines[:2], "\n", "null\n", "[1, 2]\n", "7\n", "{}\n", *lines[2:]], 0),
+    ],
+    ids=["half a line more", "half the last line", "damaged line", "lines that are no trials"],
+)
+def test_damaged_log_loses_the_damaged_lines_alone(
+    whole: SearchResult,
+    supernet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluated: list[Subnet],
+    spoil: Callable[[list[str]], list[str]],
+    lost: int,
+) -> None:
+    options = search_options(tmp_path, supernet)
+    with monkeypatch.context() as patch:
+        at_call(patch, Evaluator, "scores", 9, crash)
+        with pytest.raises(Crash):
+            search(options, CPU)
+    log = tmp_path / "trials.jsonl"
+    log.write_text("".join(spoil(log.read_text().splitlines(keepends=True))))
+    evaluated.clear()
+    assert search(options, CPU) == whole
+    assert len(evaluated) == NUM_TRIALS - 8 + lost
+
+
+def test_finished_search_is_read_not_run(
+    whole: SearchResult, supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = search_options(tmp_path, supernet)
+    search(options, CPU)
+    monkeypatch.setattr(Evaluator, "of_split", crash)
+    assert search(options, CPU) == whole
+    assert load_result(tmp_path) == whole
+
+
+def test_interrupted_search_with_other_options_leaves_no_old_result(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(search_options(tmp_path, supernet), CPU)
+    longer = search_options(tmp_path, supernet, f"num_trials={NUM_TRIALS + 6}")
+    with monkeypatch.context() as patch:
+        at_call(patch, Evaluator, "scores", 2, crash)
+        with pytest.raises(Crash):
+            search(longer, CPU)
+    assert len(search(longer, CPU).trials) == NUM_TRIALS + 6
+
+
+# -- what is reused -------------------------------------------------------------------------
+
+
+def test_more_budgets_reuse_the_trials(
+    supernet: Path, tmp_path: Path, macs: Callable[[float], int], evaluated: list[Subnet]
+) -> None:
+    wide, narrow = macs(0.7), macs(0.2)
+    first = search(search_options(tmp_path, supernet, quoted(wide)), CPU)
+    evaluated.clear()
+    second = search(search_options(tmp_path, supernet, quoted(narrow, wide)), CPU)
+    assert not evaluated
+    assert second.trials == first.trials
+    assert list(second.chosen) == [wide, narrow]
+    assert second.chosen[wide] == first.chosen[wide]
+    assert second.chosen[narrow].macs <= narrow
+
+
+@pytest.mark.parametrize("change", ["metric=truth_mae", "size=16", "max_images=2"])
+def test_trials_measured_otherwise_are_not_reused(
+    supernet: Path, tmp_path: Path, evaluated: list[Subnet], change: str
+) -> None:
+    search(search_options(tmp_path, supernet), CPU)
+    evaluated.clear()
+    search(search_options(tmp_path, supernet, change), CPU)
+    assert len(evaluated) == NUM_TRIALS
+
+
+def test_trials_of_other_weights_are_not_reused(
+    whole: SearchResult, supernet: Path, tmp_path: Path, evaluated: list[Subnet]
+) -> None:
+    changed = tmp_path / "supernet"
+    shutil.copytree(supernet, changed)
+    options = search_options(tmp_path / "run", changed)
+    assert search(options, CPU) == whole
+    tensors, header = load_tensors(changed / "weights.safetensors")
+    header.pop("format")
+    tensors["model.1.weight"] *= 1.5
+    save_tensors(changed / "weights.safetensors", tensors, header)
+    os.utime(changed / "weights.safetensors", (time.time() + 5, time.time() + 5))
+    evaluated.clear()
+    result = search(options, CPU)
+    assert len(evaluated) == NUM_TRIALS
+    assert [t.loss for t in result.trials] != [t.loss for t in whole.trials]
+
+
+# -- exhaustive -----------------------------------------------------------------------------
+
+
+def pretended_scores(self: Evaluator, subnet: Subnet) -> dict[str, float]:
+    """A score that no ordering by width gives, with ties."""
+    return {"teacher_mae": (sum(7 * w % 11 for w in subnet.widths) % 13) / 13}
+
+
+def beats(one: Trial, other: Trial) -> bool:
+    return (
+        one.macs <= other.macs
+        and one.loss <= other.loss
+        and (one.macs, one.loss) != (other.macs, other.loss)
+    )
+
+
+def test_exhaustive_search_is_brute_force(
+    supernet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    macs: Callable[[float], int],
+) -> None:
+    monkeypatch.setattr(Evaluator, "scores", pretended_scores)
+    sets = ("algorithm=exhaustive", quoted(macs(0.5), macs(0.1)))
+    result = search(search_options(tmp_path, supernet, *sets), CPU)
+    net, _ = load_supernet(supernet)
+    assert {t.subnet for t in result.trials} == {
+        subnet for subnet in net.space if net.macs(subnet, 32) <= macs(0.5)
+    }
+    best = [t for t in result.trials if not any(beats(other, t) for other in result.trials)]
+    assert {(t.macs, t.loss) for t in result.front} == {(t.macs, t.loss) for t in best}
+    assert [t.macs for t in result.front] == sorted(t.macs for t in result.front)
+    for budget, trial in result.chosen.items():
+        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget)
+
+
+def test_evolution_ends_when_the_space_is_used_up(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "scores", pretended_scores)
+    net, _ = load_supernet(supernet)
+    budget = net.macs(net.space.smallest(), 32)
+    options = search_options(tmp_path, supernet, quoted(budget), "num_trials=1000")
+    assert [t.subnet for t in search(options, CPU).trials] == [net.space.smallest()]
+
+
+# -- what is measured -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [make_paired, make_unpaired])
+def test_search_images_are_not_trained_on(
+    tmp_path: Path, supernet: Path, make: Callable[..., Path]
+) -> None:
+    root = make(tmp_path / "data", 8)
+    shutil.rmtree(tmp_path / "data" / "search", ignore_errors=True)
+    data = supernet_options(root, tmp_path / "run", None).data
+    train, held_out = (load_split(data, split, 32) for split in ("train", "search"))
+    for one, other in ((train.inputs, held_out.inputs), (train.targets, held_out.targets)):
+        assert one is not None
+        assert other is not None
+        assert not set(one.files) & set(other.files)
+        assert len(one) + len(other) == 8
+
+
+class Counting(nn.Module):
+    """Counts the images that go through a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.images = module, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        out: Tensor = self.module(x)
+        return out
+
+
+def test_teacher_runs_once_for_every_image(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting: list[Counting] = []
+
+    def load(path: Path) -> Network:
+        network = load_network(path)
+        network.module = Counting(network.module)
+        counting.append(network.module)
+        return network
+
+    monkeypatch.setattr("gancompress.search.stage.load_network", load)
+    options = search_options(tmp_path, supernet)
+    search(options, CPU)
+    assert [teacher.images for teacher in counting] == [4]
+    search(options, CPU)
+    assert len(counting) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("metric=teacher_mea", "unknown metric 'teacher_mea'; did you mean 'teacher_mae'"),
+        ("supernet=nowhere", "no weights nowhere"),
+    ],
+)
+def test_mistake_is_named(supernet: Path, tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        search(search_options(tmp_path / "run", supernet, change), CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metric_against_the_truth_needs_pairs(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_split = Evaluator.of_split
+
+    def without_truth(*args: Any) -> Evaluator:
+        evaluator = of_split(*args)
+        evaluator.truth = None
+        return evaluator
+
+    monkeypatch.setattr(Evaluator, "of_split", without_truth)
+    with pytest.raises(ConfigError, match="metric truth_psnr needs paired data"):
+        search(search_options(tmp_path, supernet, "metric=truth_psnr"), CPU)
+
+
+def test_supernet_in_training_is_refused(supernet: Path, tmp_path: Path) -> None:
+    unfinished = tmp_path / "supernet"
+    shutil.copytree(supernet, unfinished)
+    tensors, header = load_tensors(unfinished / "weights.safetensors")
+    header.pop("format")
+    header["progress"] = {"images": 4, "of": 12}
+    save_tensors(unfinished / "weights.safetensors", tensors, header)
+    with pytest.raises(CheckpointError, match="in training: 4 of 12 images"):
+        search(search_options(tmp_path / "run", unfinished), CPU)
+
+
+def test_folder_without_a_search_has_no_result(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no finished search"):
+        load_result(tmp_path)
+
+
+def test_higher_is_better_metrics_are_maximised(supernet: Path, tmp_path: Path) -> None:
+    options: SearchOptions = search_options(tmp_path, supernet, "metric=teacher_psnr")
+    result = search(options, CPU)
+    best = max(trial.scores["teacher_psnr"] for trial in result.trials)
+    assert result.front[-1].scores["teacher_psnr"] == best
+    assert all(trial.loss == -trial.scores["teacher_psnr"] for trial in result.trials)
+
+
+@pytest.fixture(scope="module")
+def unet_evaluator() -> Evaluator:
+    """A U-Net with batch norms whose own statistics fit no subnet."""
+    section = GeneratorOptions(name="unet_64", ngf=8, norm="batch")
+    torch.manual_seed(1)
+    teacher = init_weights(build_generator(section), gain=0.2).eval()
+    net = Supernet(copy.deepcopy(teacher), torch.empty(1, 3, 64, 64), (0.5, 1.0), 4).eval()
+    inputs = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    return Evaluator(net, teacher, inputs, None, 2, CPU)
+
+
+def test_batch_norms_are_calibrated_for_every_subnet(unet_evaluator: Evaluator) -> None:
+    net = unet_evaluator.net
+    before = {name: tensor.clone() for name, tensor in net.generator.state_dict().items()}
+    small, large = net.space.smallest(), net.space.largest()
+    first, other, again = (unet_evaluator.scores(subnet) for subnet in (small, large, small))
+    assert first == again
+    assert first != other
+    after = net.generator.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)

@@ -1,0 +1,982 @@
+"""Training stages: resuming bit for bit, what one step computes, what a student starts from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import make_paired, make_unpaired
+from torch import Tensor, nn
+
+from gancompress.checkpoint.files import load_pickle, load_tensors
+from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import GeneratorOptions, ScheduleOptions, Section, StudentOptions
+from gancompress.data import Batch, ImageSet, load_split, to_float, to_uint8
+from gancompress.elastic import Subnet, capture, trace
+from gancompress.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GanCompressError,
+    Interrupted,
+)
+from gancompress.losses import (
+    discriminator_gan_loss,
+    feature_distillation,
+    generator_gan_loss,
+    recon_loss,
+)
+from gancompress.models import STRIDES, build_generator, init_weights
+from gancompress.models.configs import CONFIG_SETS
+from gancompress.training.distill import DistillTask
+from gancompress.training.loop import Trainer, learning_rate
+from gancompress.training.precision import Ema
+from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
+from gancompress.training.stages import finetune, train_supernet, train_teacher
+from gancompress.training.student import activations, default_taps, make_student
+from gancompress.training.teacher import CycleGanTask, Pix2PixTask, TeacherTask
+from runs import (
+    Crash,
+    at_call,
+    crash,
+    finetune_options,
+    fingerprints,
+    finished,
+    log_lines,
+    process,
+    supernet_options,
+    teacher_options,
+    write_options,
+)
+
+CPU = torch.device("cpu")
+TASKS: dict[str, type] = {
+    "pix2pix": Pix2PixTask,
+    "cyclegan": CycleGanTask,
+    "supernet": DistillTask,
+    "finetune": DistillTask,
+}
+STAGES: dict[str, Callable[..., dict[str, Any]]] = {
+    "pix2pix": train_teacher,
+    "cyclegan": train_teacher,
+    "supernet": train_supernet,
+    "unpaired supernet": train_supernet,
+    "finetune": finetune,
+}
+# what the states of the tasks hold; leaving out any of it must change the result
+PARTS = {
+    "pix2pix": ("networks", "ema", "optim_g", "optim_d", "steps"),
+    "cyclegan": ("networks", "ema", "optim_g", "optim_d", "steps", "pools"),
+    "supernet": (
+        *("generator", "adapters", "ema", "optim_g", "steps"),
+        *("discriminator", "optim_d"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Data, and runs that nothing has interrupted; each is made when it is first asked for."""
+
+    folder: Path
+    paired: Path
+    unpaired: Path
+
+    def options(self, kind: str, run: Path, *sets: str) -> Section:
+        if kind == "pix2pix":
+            return teacher_options(self.paired, run, *sets)
+        if kind == "cyclegan":
+            return teacher_options(self.unpaired, run, *sets)
+        if kind == "supernet":
+            return supernet_options(self.paired, run, self.whole("pix2pix"), *sets)
+        if kind == "unpaired supernet":
+            return supernet_options(self.unpaired, run, self.whole("cyclegan"), *sets)
+        supernet = self.whole("supernet")
+        return finetune_options(run, supernet, "4_8_4_4_8_4_4_8", *sets)
+
+    def start(self, kind: str, run: Path, *sets: str) -> dict[str, Any]:
+        return STAGES[kind](self.options(kind, run, *sets), CPU)
+
+    def whole(self, kind: str) -> Path:
+        run = self.folder / kind
+        if not (run / "done.json").exists():
+            self.start(kind, run)
+        return run
+
+    def half(self, kind: str) -> Path:
+        """A run that ended after 8 of its 12 images, right after a checkpoint."""
+        run = self.folder / f"half {kind}"
+        if not run.exists():
+            self.whole("supernet" if kind == "finetune" else "pix2pix")
+            with pytest.MonkeyPatch.context() as patch:
+                at_call(patch, Trainer, "_advance", 5, crash)
+                with pytest.raises(Crash):
+                    self.start(kind, run)
+        return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    paired = make_paired(folder / "paired", 8)
+    return World(folder, paired, make_unpaired(folder / "unpaired", 7, 9))
+
+
+@pytest.fixture
+def prepared(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Trainer]:
+    """A stage's trainer just before its first step."""
+
+    def prepare(kind: str, *sets: str) -> Trainer:
+        options = world.options(kind, tmp_path / "run", *sets)
+        caught: list[Trainer] = []
+
+        def catch(trainer: Trainer) -> dict[str, Any]:
+            caught.append(trainer)
+            return {}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "fit", catch)
+            STAGES[kind](options, CPU)
+        return caught[0]
+
+    return prepare
+
+
+# -- resuming -------------------------------------------------------------------------------
+
+# (class or None for the task's, method, number of the call before which it happens)
+MOMENTS: dict[str, tuple[type | None, str, int]] = {
+    "before the first step": (Trainer, "_advance", 1),
+    "right after a checkpoint": (Trainer, "_advance", 3),
+    "between two checkpoints": (Trainer, "_advance", 4),
+    "before an evaluation": (Trainer, "_evaluate", 1),
+    "between state and weights": (None, "save", 2),
+    "before the last checkpoint": (Trainer, "_checkpoint", 3),
+    "before the end is noted": (RunFolder, "finish", 1),
+}
+
+
+def terminate() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_crashed_run_goes_on_to_the_same_weights_and_log(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    whole = world.whole("pix2pix")
+    owner, name, number = MOMENTS[moment]
+    with monkeypatch.context() as patch:
+        at_call(patch, owner or Pix2PixTask, name, number, crash)
+        with pytest.raises(Crash):
+            world.start("pix2pix", tmp_path)
+    assert not (tmp_path / "done.json").exists()
+    scores = world.start("pix2pix", tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+    assert log_lines(tmp_path) == log_lines(whole)
+    assert scores == RunFolder(whole).summary()
+    assert not (tmp_path / "state.pt").exists()
+
+
+@pytest.mark.parametrize("send", [terminate, interrupt])
+@pytest.mark.parametrize(
+    "moment", ["before the first step", "right after a checkpoint", "between two checkpoints"]
+)
+def test_stopped_run_saves_its_step_and_goes_on(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    send: Callable[[], None],
+) -> None:
+    whole = world.whole("pix2pix")
+    _, name, number = MOMENTS[moment]
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, name, number, send)
+        with pytest.raises(Interrupted, match=f"stopped at image {2 * number} of 12"):
+            world.start("pix2pix", tmp_path)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert load_pickle(tmp_path / "state.pt")["images"] == 2 * number
+    world.start("pix2pix", tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+    counts, wanted = counted(tmp_path), counted(whole)
+    assert set(counts) >= set(wanted)
+    assert set(counts.values()) == {1}
+
+
+def counted(run: Path) -> Counter[tuple[int, bool]]:
+    """How often the log has each image count, for lines of training and of evaluation."""
+    return Counter((line["images"], "lr" in line) for line in log_lines(run))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["cyclegan", "supernet", pytest.param("unpaired supernet", marks=pytest.mark.slow), "finetune"],
+)
+def test_run_interrupted_twice_equals_an_uninterrupted_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = world.whole(kind)
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, "_advance", 4, crash)  # repeats a step
+        with pytest.raises(Crash):
+            world.start(kind, tmp_path)
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, "_advance", 1, terminate)
+        with pytest.raises(Interrupted):
+            world.start(kind, tmp_path)
+    world.start(kind, tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+    assert set(counted(tmp_path)) >= set(counted(whole))
+    assert set(counted(tmp_path).values()) == {1}
+    assert not list(tmp_path.glob("pseudo_pairs*"))
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_saved_state_has_only_parts_that_are_known_to_matter(world: World, kind: str) -> None:
+    assert set(load_pickle(world.half(kind) / "state.pt")["task"]) == set(PARTS[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        pytest.param(kind, part, marks=[pytest.mark.slow] * (kind == "supernet" and part != "ema"))
+        for kind, parts in PARTS.items()
+        for part in parts
+        if kind != "cyclegan" or part == "pools"
+    ],
+)
+def test_result_differs_if_a_part_of_the_state_is_lost(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, part: str
+) -> None:
+    whole, run = world.whole(kind), tmp_path / "run"
+    shutil.copytree(world.half(kind), run)
+    task = TASKS[kind]
+    load: Callable[[Any, dict[str, Any]], None] = task.load_state_dict
+
+    def forget(self: Any, state: dict[str, Any]) -> None:
+        fresh = copy.deepcopy(self.state_dict()[part])
+        load(self, {**state, part: fresh})
+
+    monkeypatch.setattr(task, "load_state_dict", forget)
+    monkeypatch.setattr(task, "evaluate", lambda self: {})
+    monkeypatch.setattr(task, "samples", lambda self: torch.zeros(3, 8, 8, dtype=torch.uint8))
+    world.start(kind, run)
+    assert fingerprints(run).keys() == fingerprints(whole).keys()
+    assert fingerprints(run) != fingerprints(whole)
+
+
+def test_finished_run_is_not_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = world.whole("pix2pix")
+    before = fingerprints(whole)
+    monkeypatch.setattr(Trainer, "fit", crash)
+    assert world.start("pix2pix", whole) == RunFolder(whole).summary()
+    assert fingerprints(whole) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("schedule.lr=0.5", r"schedule\.lr: 0\.001 -> 0\.5"),
+        ("seed=3", "seed: 0 -> 3"),
+        ("data.flip=false", r"data\.flip: True -> False"),
+        ("loss.gan_mode=vanilla", r"loss\.gan_mode: lsgan -> vanilla"),
+        ("generator.ngf=4", r"generator\.ngf: 8 -> 4"),
+    ],
+)
+def test_started_run_refuses_other_options(world: World, override: str, line: str) -> None:
+    for run in (world.half("pix2pix"), world.whole("pix2pix")):
+        before = (run / "config.yaml").read_bytes()
+        with pytest.raises(ConfigError, match=line):
+            world.start("pix2pix", run, override)
+        assert (run / "config.yaml").read_bytes() == before
+
+
+def test_started_run_takes_other_intervals(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.half("pix2pix"), tmp_path / "run")
+    world.start("pix2pix", tmp_path / "run", "log.log_every=2")
+    assert fingerprints(tmp_path / "run") == fingerprints(world.whole("pix2pix"))
+
+
+def test_folder_in_use_is_refused(world: World, tmp_path: Path) -> None:
+    with RunFolder(tmp_path).claim(world.options("pix2pix", tmp_path)):
+        before = time.process_time()
+        with pytest.raises(ConfigError, match="another process is at work"):
+            world.start("pix2pix", tmp_path)
+        assert time.process_time() - before < 1
+    assert world.start("pix2pix", tmp_path)["images"] == 12
+
+
+def test_loss_that_is_not_finite_keeps_the_last_good_state(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = world.whole("pix2pix"), iter(range(99))
+
+    def broken(mode: str, scores: Tensor) -> Tensor:
+        value = generator_gan_loss(mode, scores)
+        return value * math.nan if next(calls) == 3 else value
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gancompress.training.teacher.generator_gan_loss", broken)
+        with pytest.raises(GanCompressError, match="G_gan is not finite at image 8"):
+            world.start("pix2pix", tmp_path)
+    assert load_pickle(tmp_path / "state.pt")["images"] == 4
+    load_tensors(tmp_path / "weights.safetensors")  # refuses what is not finite
+    world.start("pix2pix", tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient can overflow in a step whose losses are still finite."""
+
+    def spoil(self: TeacherTask, loss: Tensor) -> None:
+        update(self, loss)
+        if self.steps == 4:
+            next(self.networks["G"].parameters()).data[0] = math.nan
+
+    update = TeacherTask._update_generators
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherTask, "_update_generators", spoil)
+        with pytest.raises(GanCompressError, match="not finite at image 8"):
+            world.start("pix2pix", tmp_path)
+    assert load_pickle(tmp_path / "state.pt")["images"] == 4
+    load_tensors(tmp_path / "weights.safetensors")
+
+
+# -- resuming real processes ----------------------------------------------------------------
+
+MANY = ("schedule.num_images=60", "log.checkpoint_every=2", "log.sample_every=1000")
+
+
+@pytest.fixture(scope="module")
+def straight(world: World) -> Path:
+    """A run in a process of its own that nobody disturbed."""
+    run = world.folder / "straight"
+    options = write_options(world.folder / "straight.yaml", world.options("pix2pix", run, *MANY))
+    ended = finished("teacher", options, cwd=world.folder)
+    assert ended.returncode == 0, ended.stderr
+    return run
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_run_killed_while_saving_goes_on_to_the_same_weights(
+    world: World, straight: Path, tmp_path: Path
+) -> None:
+    run, rng = tmp_path / "run", random.Random(0)
+    options = write_options(tmp_path / "teacher.yaml", world.options("pix2pix", run, *MANY))
+    for _ in range(2):
+        running = process("teacher", options, cwd=tmp_path)
+        before = saved_images(run)
+        target = before + 2 * rng.randint(1, 5)
+        wait_for(lambda target=target: saved_images(run) >= target)
+        with pytest.raises(ConfigError, match="another process"):
+            world.start("pix2pix", run, *MANY)
+        wait_for(lambda: list(run.glob(".*.partial")))
+        running.kill()
+        running.communicate()
+        assert running.returncode == -signal.SIGKILL
+        assert saved_images(run) >= target
+        load_network(run)
+    ended = finished("teacher", options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert fingerprints(run) == fingerprints(straight)
+    assert log_lines(run) == log_lines(straight)
+    assert not list(run.glob(".*.partial"))
+
+
+def saved_images(run: Path) -> int:
+    state = run / "state.pt"
+    return int(load_pickle(state)["images"]) if state.exists() else 0
+
+
+@pytest.mark.slow
+def test_terminated_process_exits_with_75_and_goes_on(
+    world: World, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = write_options(tmp_path / "teacher.yaml", world.options("pix2pix", run, *MANY))
+    running = process("teacher", options, cwd=tmp_path)
+    wait_for(lambda: saved_images(run) >= 4)
+    running.terminate()
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 75
+    assert "stopped at image" in err
+    assert "Traceback" not in out + err
+    assert 4 <= saved_images(run) < 64
+    ended = finished("teacher", options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert fingerprints(run) == fingerprints(straight)
+    assert set(counted(run).values()) == {1}
+
+
+# -- schedule and average -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decay", "images", "factor"),
+    [
+        *((4, 0, 1), (4, 7, 1), (4, 8, 1), (4, 9, 0.75), (4, 11, 0.25), (4, 12, 0), (4, 20, 0)),
+        *((0, 7, 1), (0, 8, 1)),
+    ],
+)
+def test_learning_rate_is_constant_then_falls_to_zero(
+    decay: int, images: int, factor: float
+) -> None:
+    schedule = ScheduleOptions(num_images=8, num_images_decay=decay, lr=0.002)
+    assert learning_rate(schedule, images) == pytest.approx(0.002 * factor)
+
+
+def test_every_step_uses_the_learning_rate_of_its_image(
+    prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepared("pix2pix")
+    seen = []
+    task: Any = trainer.task
+
+    def note(batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        groups = task.optim_g.param_groups + task.optim_d.param_groups
+        seen.append([group["lr"] for group in groups])
+        return {}
+
+    monkeypatch.setattr(task, "step", note)
+    trainer.fit()
+    wanted = [0.001, 0.001, 0.001, 0.001, 0.001, 0.0005]
+    assert [set(rates) for rates in seen] == [{lr} for lr in wanted]
+
+
+def test_average_follows_its_formula() -> None:
+    module = nn.BatchNorm2d(3)
+    ema = Ema(module, decay=0.3)
+    expected = module.weight.detach().clone()
+    for steps in range(40):
+        module.weight.data.normal_()
+        module.running_mean.normal_()
+        ema.update(module, steps)
+        decay = min(0.3, (1 + steps) / (10 + steps))
+        expected = decay * expected + (1 - decay) * module.weight.detach()
+    torch.testing.assert_close(ema.module.weight, expected)
+    torch.testing.assert_close(ema.module.running_mean, module.running_mean)
+
+
+def test_average_without_decay_is_the_module_itself() -> None:
+    module = nn.Conv2d(3, 3, 1)
+    ema = Ema(module, decay=0)
+    for steps in range(5):
+        module.weight.data.normal_()
+        ema.update(module, steps)
+    assert torch.equal(ema.module.weight, module.weight)
+    assert not ema.module.training
+
+
+# -- one step of every recipe ---------------------------------------------------------------
+
+TEACHER_LOSSES = [
+    (),
+    ("loss.gan_mode=hinge", "loss.recon=l2", "data.direction=BtoA"),
+    ("loss.gan_mode=vanilla", "loss.recon=smooth_l1"),
+    ("loss.lambda_gan=0", "data.direction=BtoA"),
+    ("loss.lambda_identity=0", "loss.pool_size=0", "discriminator.name=pixel"),
+    ("schedule.precision=bf16", "schedule.ema=0"),
+]
+UNET_SIZE = ("data.load_size=64", "data.crop_size=64")
+SUPERNET_LOSSES = [
+    ("supernet", ()),
+    ("supernet", ("loss.gan_mode=lsgan", "loss.recon=l2", "data.direction=BtoA")),
+    ("supernet", ("loss.gan_mode=vanilla", "loss.recon=smooth_l1", "loss.target=truth")),
+    ("supernet", ("loss.lambda_gan=0", "sampling.num_random=0", "schedule.precision=bf16")),
+    ("supernet", ("loss.lambda_distill=0", "sampling.inplace=0")),
+    ("supernet", ("sampling.schedule=uniform", "loss.taps=[model.10, 'model.12:model.13']")),
+    ("supernet", ("student.name=mobile_resnet_6blocks", "sampling.inplace=1")),
+    ("supernet", ("student.name=unet_64", *UNET_SIZE, "loss.lambda_distill=0")),
+    ("supernet", ("student.inherit=false", "student.tie_blocks=false")),
+    ("unpaired supernet", ("loss.gan_mode=lsgan", "sampling.num_random=2")),
+    ("unpaired supernet", ("loss.gan_mode=vanilla", "data.direction=BtoA")),
+    ("unpaired supernet", ("loss.lambda_gan=0", "sampling.schedule=uniform")),
+    ("finetune", ("loss.target=truth",)),
+    ("finetune", ("loss.lambda_gan=0", "loss.lambda_distill=0")),
+]  # fmt: skip
+
+
+def stepped(trainer: Trainer) -> dict[str, float]:
+    """Losses of one step."""
+    losses = trainer.task.step(trainer.stream.batch(0, 2), torch.Generator().manual_seed(0))
+    return {name: float(value) for name, value in losses.items()}
+
+
+def snapshot(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        name: nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+        for name, module in modules.items()
+    }
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    assert all(bool(torch.isfinite(vector).all()) for vector in after.values())
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("kind", ["pix2pix", "cyclegan"])
+@pytest.mark.parametrize("sets", TEACHER_LOSSES, ids=lambda sets: " ".join(sets) or "default")
+def test_teacher_step_is_finite_and_moves_every_network(
+    prepared: Callable[..., Trainer], kind: str, sets: tuple[str, ...]
+) -> None:
+    trainer = prepared(kind, *sets)
+    task: Any = trainer.task
+    modules = {**task.networks, "average": task.ema.module}
+    before = snapshot(modules)
+    losses = stepped(trainer)
+    assert all(math.isfinite(value) for value in losses.values())
+    assert changed(before, snapshot(modules)) == set(modules)
+    assert all(parameter.requires_grad for parameter in task.networks["D"].parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "sets"), SUPERNET_LOSSES, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_distillation_step_is_finite_and_moves_what_it_trains(
+    prepared: Callable[..., Trainer], kind: str, sets: tuple[str, ...]
+) -> None:
+    trainer = prepared(kind, *sets)
+    task: Any = trainer.task
+    trained = {"generator": task.net.generator, "average": task.ema.module}
+    if "loss.lambda_distill=0" not in sets:
+        trained["adapters"] = task.adapters
+    if "loss.lambda_gan=0" not in sets:
+        trained["discriminator"] = task.discriminator
+    before, teacher = snapshot(trained), snapshot({"teacher": task.teacher})
+    losses = stepped(trainer)
+    names = {"G_recon"}
+    names |= {"G_distill"} if "adapters" in trained else set()
+    names |= {"G_gan", "D"} if "discriminator" in trained else set()
+    assert losses.keys() == names
+    assert all(math.isfinite(value) for value in losses.values())
+    assert changed(before, snapshot(trained)) == set(trained)
+    assert not changed(teacher, snapshot({"teacher": task.teacher}))
+
+
+def test_truth_as_target_needs_pairs(prepared: Callable[..., Trainer]) -> None:
+    with pytest.raises(ConfigError, match=r"loss\.target=truth needs paired data"):
+        prepared("unpaired supernet", "loss.target=truth")
+
+
+def test_images_of_one_side_train_without_a_discriminator(
+    world: World, prepared: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    one_side = f"data.root={tmp_path / 'one side'}"
+    shutil.copytree(world.unpaired / "trainA", tmp_path / "one side" / "trainA")
+    with pytest.raises(DataError, match=r"set loss\.lambda_gan=0"):
+        prepared("unpaired supernet", one_side)
+    trainer = prepared("unpaired supernet", one_side, "loss.lambda_gan=0")
+    assert stepped(trainer).keys() == {"G_recon", "G_distill"}
+
+
+def test_sizes_that_the_generator_cannot_take_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.crop_size=30 .*multiple of the stride 4"):
+        world.start("pix2pix", tmp_path, "data.crop_size=30")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("supernet", "hinge"), ("supernet", "vanilla"), ("unpaired supernet", "lsgan")],
+)
+def test_shared_forward_gives_the_gradients_of_two_separate_ones(
+    prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, kind: str, mode: str
+) -> None:
+    sets = (f"loss.gan_mode={mode}", "loss.lambda_gan=3", "sampling.schedule=uniform")
+    trainer = prepared(kind, *sets)
+    task: Any = trainer.task
+    batch = trainer.stream.batch(0, 2)
+    monkeypatch.setattr(task, "_update", lambda: None)
+    subnets: list[Subnet] = []
+    sample = task._sample
+    monkeypatch.setattr(task, "_sample", lambda rng: subnets.extend(sample(rng)) or subnets)
+    task.step(batch, torch.Generator().manual_seed(5))
+    assert len(subnets) == 1
+    generator, judge = separate_gradients(task, batch, subnets[0])
+    for parameter, wanted in (*generator, *judge):
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        scale = float(wanted.abs().max().clamp_min(1e-3))
+        assert float((found - wanted).abs().max()) < 1e-4 * scale
+
+
+Gradients = Iterator[tuple[nn.Parameter, Tensor]]
+
+
+def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple[Gradients, ...]:
+    """Gradients of generator and discriminator from one forward of the latter for each."""
+    loss, judge = task.recipe.loss, task.discriminator
+    assert judge is not None
+    assert batch.real_b is not None
+    assert batch.pseudo_b is not None
+
+    def scores(image: Tensor) -> Tensor:
+        seen = torch.cat([batch.real_a, image], 1) if task.held_out.paired else image
+        result: Tensor = judge(seen)
+        return result
+
+    out, features = task.net.with_features(batch.real_a, subnet, [s for s, _ in task.taps])
+    loss_d = discriminator_gan_loss(loss.gan_mode, scores(batch.real_b), scores(out.detach()))
+    total = loss.lambda_gan * generator_gan_loss(loss.gan_mode, scores(out))
+    total = total + loss.lambda_recon * recon_loss(loss.recon)(out, batch.pseudo_b)
+    with torch.no_grad(), capture(task.teacher, [t for _, t in task.taps]) as wanted:
+        task.teacher(batch.real_a)
+    for index, (student, teacher) in enumerate(task.taps):
+        adapted = task.adapters.adapt(index, features[student], task.net, subnet)
+        distance = feature_distillation(adapted, wanted[teacher], lambda x: x)
+        total = total + loss.lambda_distill * distance
+
+    def gradients(value: Tensor, parameters: list[nn.Parameter]) -> Gradients:
+        found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            yield parameter, torch.zeros_like(parameter) if gradient is None else gradient
+
+    trained = [*task.net.parameters(), *task.adapters.parameters()]
+    return gradients(total, trained), gradients(loss_d, list(judge.parameters()))
+
+
+# -- what a student starts from -------------------------------------------------------------
+
+
+def untrained(name: str, **options: Any) -> Network:
+    section = GeneratorOptions(name=name, **{"ngf": 8, **options})
+    module = init_weights(build_generator(section), gain=0.3).eval()
+    return Network(module, {"generator": section.model_dump()}, STRIDES[name], "test")
+
+
+FAMILIES = [
+    ("resnet_6blocks", {}),
+    ("resnet_6blocks", {"norm": "batch", "padding": "zero", "dropout": 0.5}),
+    ("mobile_resnet_6blocks", {"dropout": 0.0}),
+    ("unet_64", {"norm": "instance"}),
+    ("unet_64", {"norm": "batch", "dropout": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FAMILIES)
+def test_student_of_the_same_kind_starts_as_its_teacher(name: str, options: dict[str, Any]) -> None:
+    teacher = untrained(name, **options)
+    student = make_student(StudentOptions(widths=(0.5, 1.0), divisor=4), teacher)
+    x = torch.rand(2, *teacher.example_shape[1:]) * 2 - 1
+    with torch.no_grad():
+        wanted = teacher.module(x)
+        found = student.net.eval()(x, student.net.space.largest())
+        sorted_teacher = student.teacher.eval()(x)
+    assert float((found - wanted).abs().max()) < 1e-4
+    assert torch.equal(found, sorted_teacher)
+    assert student.inherited
+    assert not torch.equal(found, student.net(x, student.net.space.smallest()))
+
+
+def test_distillation_of_a_full_width_student_starts_at_zero(
+    prepared: Callable[..., Trainer],
+) -> None:
+    """Adapters start as identities, so image and activations agree before the first step."""
+    losses = stepped(prepared("supernet", "student.widths=[1.0]"))
+    assert losses["G_distill"] < 1e-6
+    assert losses["G_recon"] < 0.005  # the teacher's image was rounded to 8 bits
+
+
+def test_student_without_inheritance_is_no_teacher() -> None:
+    teacher = untrained("resnet_6blocks")
+    student = make_student(StudentOptions(inherit=False), teacher)
+    mine, theirs = student.net.generator.state_dict(), teacher.module.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert not torch.equal(mine["model.1.weight"], theirs["model.1.weight"])
+    assert student.teacher is teacher.module
+
+
+def test_separable_student_inherits_what_has_the_same_shape() -> None:
+    teacher = untrained("resnet_6blocks")
+    student = make_student(StudentOptions(name="mobile_resnet_6blocks"), teacher)
+    mine, theirs = student.net.generator.state_dict(), teacher.module.state_dict()
+    shared = {n for n in mine if n in theirs and mine[n].shape == theirs[n].shape}
+    assert {"model.1.weight", "model.4.weight", "model.7.bias", "model.23.weight"} <= shared
+    assert not any("conv_block" in name and name.endswith("weight") for name in shared)
+    assert all(torch.equal(mine[name], theirs[name]) for name in shared)
+    assert not student.inherited
+
+
+def test_start_from_continues_another_supernet(
+    world: World, prepared: Callable[..., Trainer]
+) -> None:
+    earlier = world.whole("supernet")
+    task: Any = prepared("supernet", f"start_from={earlier}").task
+    for name, module in (("weights", task.net.generator), ("adapters", task.adapters)):
+        tensors, _ = load_tensors(earlier / f"{name}.safetensors")
+        assert all(torch.equal(module.state_dict()[key], tensors[key]) for key in tensors)
+    with pytest.raises(CheckpointError, match="does not fit this student"):
+        prepared("supernet", f"start_from={earlier}", "student.name=mobile_resnet_6blocks")
+
+
+@pytest.mark.parametrize("name", CONFIG_SETS)
+def test_config_set_gives_the_published_widths(name: str) -> None:
+    ngf = max(max(choices) for choices in CONFIG_SETS[name])
+    teacher = untrained("mobile_resnet_9blocks", ngf=ngf)
+    space = make_student(StudentOptions(config_set=name), teacher).net.space
+    assert tuple(d.choices for d in space.dimensions) == CONFIG_SETS[name]
+    assert [d.unit for d in space.dimensions] == [1, 2, 4, 4, 4, 4, 2, 1]
+    assert str(space.parse("16_32_16_16_32_16")) == "16_32_16_16_16_16_32_16"
+
+
+def test_config_set_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match="goes up to width 32, the student has ngf 8"):
+        make_student(StudentOptions(config_set="channels-32"), untrained("resnet_6blocks"))
+    with pytest.raises(ConfigError, match="needs a ResNet generator"):
+        make_student(StudentOptions(config_set="channels-32"), untrained("unet_64"))
+    with pytest.raises(ConfigError, match=r"unknown config set 'channels-33'.*channels-32"):
+        make_student(StudentOptions(config_set="channels-33"), untrained("resnet_6blocks"))
+
+
+@pytest.mark.parametrize(
+    ("name", "taps"),
+    [
+        ("resnet_9blocks", ("model.9", "model.12", "model.15", "model.18")),
+        ("resnet_6blocks", ("model.9", "model.11", "model.13", "model.15")),
+        ("mobile_resnet_9blocks", ("model.9", "model.12", "model.15", "model.18")),
+    ],
+)
+def test_default_taps_of_a_resnet_are_those_of_the_paper(name: str, taps: tuple[str, ...]) -> None:
+    network = untrained(name)
+    traced = trace(network.module, network.example_shape)
+    assert default_taps(network.module, traced) == taps
+
+
+def test_default_taps_of_a_unet_are_spread_over_its_convolutions() -> None:
+    network = untrained("unet_64")
+    traced = trace(network.module, network.example_shape)
+    taps = default_taps(network.module, traced)
+    kinds = [type(network.module.get_submodule(tap)) for tap in taps]
+    assert kinds == [nn.Conv2d, nn.Conv2d, nn.ConvTranspose2d, nn.ConvTranspose2d]
+    assert len(set(taps)) == 4
+    assert activations(network.module, torch.zeros(network.example_shape), taps).keys() == set(taps)
+
+
+# -- the teacher ----------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """A teacher that counts the images it has translated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.images = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        out: Tensor = torch.tanh(self.conv(x))
+        return out
+
+
+def padded(teacher: nn.Module, stride: int = 4) -> PaddedTeacher:
+    return PaddedTeacher(teacher.eval(), stride, CPU, "fp32")
+
+
+def test_pseudo_pairs_are_the_teachers_images_computed_once(world: World, tmp_path: Path) -> None:
+    options = teacher_options(world.unpaired, tmp_path).data
+    images, path = load_split(options, "train", 32).inputs, tmp_path / "pairs.npy"
+    teacher = Counting()
+    pairs = pseudo_pairs(path, padded(teacher), images)
+    assert teacher.images == len(images) == len(pairs)
+    for index in range(len(images)):
+        with torch.no_grad():
+            wanted = to_uint8(teacher(to_float(images[index][None])))[0]
+        assert torch.equal(pairs[index], wanted)
+    teacher.images = 0
+    again = pseudo_pairs(path, padded(teacher), images)
+    assert teacher.images == 0
+    assert torch.equal(again[1], pairs[1])
+
+
+def test_pseudo_pairs_follow_teacher_images_and_size(world: World, tmp_path: Path) -> None:
+    options = teacher_options(world.unpaired, tmp_path).data
+    images, path = load_split(options, "train", 32).inputs, tmp_path / "pairs.npy"
+    teacher = Counting()
+    old = pseudo_pairs(path, padded(teacher), images)[0]
+    teacher.conv.weight.data.mul_(-1)
+    assert not torch.equal(pseudo_pairs(path, padded(teacher), images)[0], old)
+    fewer = ImageSet(images.files[1:], 32)
+    assert len(pseudo_pairs(path, padded(teacher), fewer)) == len(fewer)
+    larger = ImageSet(images.files[1:], 36)
+    assert pseudo_pairs(path, padded(teacher), larger)[0].shape == (3, 36, 36)
+    teacher.images = 0
+    (tmp_path / "pairs.json").write_text("{}")  # as if the process had died between the two files
+    pseudo_pairs(path, padded(teacher), larger)
+    assert teacher.images == len(larger)
+
+
+def test_pseudo_pairs_take_sizes_that_the_stride_does_not_divide(
+    world: World, tmp_path: Path
+) -> None:
+    options = teacher_options(world.unpaired, tmp_path).data
+    images = load_split(options, "train", 35).inputs
+    teacher = Counting()
+    pairs = pseudo_pairs(tmp_path / "pairs.npy", padded(teacher, 8), images)
+    assert pairs[0].shape == (3, 35, 35)
+    with torch.no_grad():
+        plain = to_uint8(teacher(to_float(images[0][None])))[0]
+    assert torch.equal(pairs[0][:, :34, :34], plain[:, :34, :34])  # the rest sees the padding
+
+
+def test_pseudo_pairs_survive_an_interruption_and_go_at_the_end(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.whole("pix2pix")
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, "_advance", 2, crash)
+        with pytest.raises(Crash):
+            world.start("supernet", tmp_path)
+    assert json.loads((tmp_path / "pseudo_pairs.json").read_text())["size"] == "36"
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, "_advance", 2, crash)
+        patch.setattr("gancompress.training.pseudo.to_uint8", crash)
+        with pytest.raises(Crash):
+            world.start("supernet", tmp_path)  # without computing them anew
+
+
+def test_activations_end_the_forward_at_the_last_layer() -> None:
+    ran = []
+    module = nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(4)))
+    for index, layer in enumerate(module):
+        layer.register_forward_hook(lambda *_, index=index: ran.append(index))
+    x = torch.randn(1, 2, 4, 4)
+    found = activations(module, x, ("2", "0"))
+    assert ran == [0, 1, 2]
+    with capture(module, ("0", "2")) as wanted, torch.no_grad():
+        module(x)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not any(tensor.requires_grad for tensor in found.values())
+    assert len(module[0]._forward_hooks) == 1  # its own are gone
+
+
+def test_activations_name_a_layer_that_is_not_there_or_not_run() -> None:
+    module = nn.ModuleDict({"used": nn.Conv2d(2, 2, 1), "unused": nn.Conv2d(2, 2, 1)})
+    module.forward = module["used"].forward  # type: ignore[method-assign]
+    x = torch.randn(1, 2, 4, 4)
+    with pytest.raises(ConfigError, match="has no layer 'nowhere'"):
+        activations(module, x, ("used", "nowhere"))
+    with pytest.raises(ConfigError, match="never runs 'unused'"):
+        activations(module, x, ("unused",))
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    stride = 2
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.first, self.second = nn.ReLU(inplace=True), nn.ReLU(inplace=True)
+        self.trunk = nn.Conv2d(8, 12, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(12)
+        self.up = nn.ConvTranspose2d(12, 3, 4, stride=2, padding=1)
+
+    def forward(self, x):
+        x = self.first(self.down(x))
+        return torch.tanh(self.up(self.second(self.norm(self.trunk(x)))))
+
+
+def make():
+    torch.manual_seed(11)
+    return Net()
+
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A generator of somebody's own, not known to the package."""
+    (tmp_path / "own_teacher.py").write_text(FACTORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_teacher:make"
+
+
+def test_any_module_can_be_the_teacher(world: World, tmp_path: Path, factory: str) -> None:
+    run = tmp_path / "run"
+    sets = (f"teacher.module={factory}", "student.divisor=2")
+    options = supernet_options(world.paired, run, None, *sets)
+    scores = train_supernet(options, CPU)
+    assert scores["mae_largest"] < 0.05
+    net, network = load_supernet(run)
+    assert network.description == {"module": factory}
+    assert network.stride == 2
+    assert [d.full for d in net.space.dimensions] == [8, 12]
+    assert net(torch.zeros(1, 3, 8, 8), net.space.smallest()).shape == (1, 3, 8, 8)
+
+
+def test_in_place_layers_do_not_spoil_the_distillation(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str
+) -> None:
+    """Teacher and student give the same activations, though only the student runs to its end."""
+    sets = (f"teacher.module={factory}", "student.widths=[1.0]", "loss.taps=[down, trunk]")
+    options = supernet_options(world.paired, tmp_path / "run", None, *sets)
+    caught: list[Trainer] = []
+    monkeypatch.setattr(Trainer, "fit", lambda trainer: caught.append(trainer) or {})
+    train_supernet(options, CPU)
+    assert stepped(caught[0])["G_distill"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_teacher", "write package.module:factory"),
+        ("nowhere_at_all:make", "cannot import the factory"),
+        ("own_teacher:nothing", "cannot import the factory"),
+        ("own_teacher:number", "returned int, not an nn.Module"),
+    ],
+)
+def test_factory_that_gives_no_module_is_refused(
+    world: World, tmp_path: Path, factory: str, name: str, message: str
+) -> None:
+    assert factory
+    options = supernet_options(world.paired, tmp_path / "run", None, f"teacher.module={name}")
+    with pytest.raises(ConfigError, match=message):
+        train_supernet(options, CPU)
+
+
+def test_supernet_keeps_its_teacher_and_needs_no_other_folder(world: World) -> None:
+    run = world.whole("supernet")
+    kept, teacher = load_network(run / "teacher.safetensors"), load_network(world.whole("pix2pix"))
+    mine, theirs = kept.module.state_dict(), teacher.module.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    net, network = load_supernet(run)
+    assert network.header["progress"] == {"images": 12, "of": 12}
+    assert dataclasses.asdict(net.space.dimensions[0])["choices"] == (4, 8)
