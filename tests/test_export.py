@@ -35,7 +35,7 @@ every_exporter_run = pytest.mark.parametrize(
     "family",
     [f if f == "dense" else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES],
 )
-SUBNET = Subnet((4, 2, 3, 4, 2, 3, 3, 4))
+PTH = FORMATS["pth"]
 
 
 def network_of(folder: Path, family: str) -> Network:
@@ -45,9 +45,7 @@ def network_of(folder: Path, family: str) -> Network:
     if family.startswith("unet"):
         return network
     net = Supernet(network.module, torch.empty(network.example_shape), (0.5, 1.0), 1).eval()
-    widths = SUBNET.widths
-    full = net.space.full().widths
-    chosen = Subnet(tuple(max(1, f * widths[i % 8] // 4) for i, f in enumerate(full)))
+    chosen = Subnet(tuple(d.choices[i % 2] for i, d in enumerate(net.space.dimensions)))
     network.module = net.extract(chosen).eval()
     network.header = {**network.header, "subnet": str(chosen)}
     return network
@@ -230,12 +228,12 @@ def write_corrupt(path: Path, network: Network) -> None:
     weight = network.module.get_parameter("model.1.weight")
     with torch.no_grad():
         weight[0, 0, 0, 0] += 1
-        FORMATS["pth"].write(path, network)
+        PTH.write(path, network)
         weight[0, 0, 0, 0] -= 1
 
 
 def write_half(path: Path, network: Network) -> None:
-    FORMATS["pth"].write(path, network)
+    PTH.write(path, network)
     path.write_bytes(path.read_bytes()[:-200])
 
 
@@ -261,7 +259,7 @@ def test_file_that_is_no_copy_is_refused_and_removed(
 ) -> None:
     made, path = network("dense"), tmp_path / "out" / "file.pth"
     export_network(made, "pth", path, images(16, 32))
-    faulty: Format = replace(FORMATS["pth"], **change)
+    faulty: Format = replace(PTH, **change)
     monkeypatch.setitem(FORMATS, "pth", faulty)
     with pytest.raises(ExportError, match=message):
         export_network(made, "pth", path, images(16, 32))

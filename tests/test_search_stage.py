@@ -387,6 +387,7 @@ def test_teacher_runs_once_for_every_image(
     [
         ("metric=teacher_mea", "unknown metric 'teacher_mea'; did you mean 'teacher_mae'"),
         ("supernet=nowhere", "no weights nowhere"),
+        ("size=30", "size=30 must be a multiple of the generators' stride 4"),
     ],
 )
 def test_mistake_is_named(supernet: Path, tmp_path: Path, change: str, message: str) -> None:

@@ -90,6 +90,9 @@ def call_factory(name: str) -> nn.Module:
     made = factory()
     if not isinstance(made, nn.Module):
         raise ConfigError(f"'{name}' returned {type(made).__name__}, not an nn.Module")
+    for layer in made.modules():
+        if getattr(layer, "inplace", False):  # it would overwrite activations that are compared
+            layer.inplace = False  # type: ignore[assignment]
     return made
 
 

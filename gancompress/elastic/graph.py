@@ -79,7 +79,8 @@ def record_shapes(graph: fx.GraphModule, shape: Shape) -> Shapes:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             recorder.run(torch.empty(shape))
     except Exception as error:
-        raise TraceError(f"the generator cannot take an input of shape {shape}: {error}") from error
+        reason = str(error).partition("\n")[0]  # torch.fx appends the state of its interpreter
+        raise TraceError(f"the generator cannot take an input of shape {shape}: {reason}") from error
     return recorder.shapes
 
 

@@ -95,8 +95,7 @@ class Supernet(nn.Module):
             for dim, parts in enumerate(dims):
                 if parts is not None:
                     tensor = self.narrow(tensor, dim, parts, subnet)
-            # a matrix product rounds by its strides; convolutions make their weights contiguous
-            tensors[name] = tensor.contiguous() if tensor.ndim == 2 else tensor
+            tensors[name] = tensor
         return tensors
 
     def narrow(self, tensor: Tensor, dim: int, parts: Parts, subnet: Subnet) -> Tensor:

@@ -54,12 +54,14 @@ def search(options: SearchOptions, device: torch.device) -> SearchResult:
 
     Raises:
         BudgetError: No subnet fits a budget; nothing has run then.
+        ConfigError: The image size or the metric cannot be used.
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
     metric(options.metric)
     net, network = load_supernet(options.supernet)
     size = options.size or int(network.header.get("image_size", 256))
+    _check_size(size, network.stride)
     budgets = check_budgets(net, size, options.budgets)
     run = RunFolder(options.run)
     if run.is_done and not run.changes(options) and _is_newer(run.done, options.supernet):
@@ -70,6 +72,11 @@ def search(options: SearchOptions, device: torch.device) -> SearchResult:
         result = _summarise(options.metric, size, trials, budgets)
         run.finish(_as_json(result))
         return result
+
+
+def _check_size(size: int, stride: int) -> None:
+    if size % stride:
+        raise ConfigError(f"size={size} must be a multiple of the generators' stride {stride}")
 
 
 def _is_newer(done: Path, supernet: Path) -> bool:
@@ -121,9 +128,11 @@ def _open_log(
             f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
         )
     split = load_split(before.data, "search", size)
-    teacher = load_network(options.supernet / "teacher.safetensors").module.to(device).eval()
+    teacher = load_network(options.supernet / "teacher.safetensors")
+    _check_size(size, teacher.stride)
+    run_teacher = teacher.module.to(device).eval()
     evaluator = Evaluator.of_split(
-        net.to(device).eval(), teacher, split, options.max_images, options.batch_size, device
+        net.to(device).eval(), run_teacher, split, options.max_images, options.batch_size, device
     )
     key = f"{evaluator.fingerprint()}:{options.metric}:{size}"
     log = TrialLog(options.run / TRIALS_FILE, hashlib.sha256(key.encode()).hexdigest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from gancompress.checkpoint.network import (
     Discriminator,
     Network,
+    example_shape,
     find_discriminator,
     load_discriminator,
     load_network,
@@ -197,15 +199,16 @@ def finetune(options: FinetuneOptions, device: torch.device) -> dict[str, Any]:
     with run.claim(options):
         if run.is_done:
             return run.summary()
+        torch.manual_seed(options.seed)
         before = load_options(SupernetOptions, options.supernet / "config.yaml")
         net, network = load_supernet(options.supernet)
         small = net.extract(net.space.parse(options.subnet))
         teacher = load_network(options.supernet / TEACHER_FILE)
         _keep_teacher(run, teacher)
-        alone = Supernet(small, torch.empty(network.example_shape), widths=(1.0,), divisor=1)
-        student = Student(
-            alone, network.description, network.stride, teacher.module, inherited=False
-        )
+        stride = math.lcm(network.stride, teacher.stride)
+        example = torch.empty(example_shape(network.input_nc, stride))
+        alone = Supernet(small, example, widths=(1.0,), divisor=1)
+        student = Student(alone, network.description, stride, teacher.module, inherited=False)
         judge = None
         if options.loss.lambda_gan:
             judge = load_discriminator(RunFolder(options.supernet).discriminator)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import Json
-from gancompress.checkpoint.network import Network, call_factory, load_network
+from gancompress.checkpoint.network import Network, call_factory, example_shape, load_network
 from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
 from gancompress.elastic import (
     Dimension,
@@ -36,7 +37,7 @@ class Student:
     Attributes:
         net: The supernet.
         description: How to build its generator.
-        stride: What H and W of its inputs must be multiples of.
+        stride: What H and W of images for student and teacher must be multiples of.
         teacher: The teacher; where the student inherits everything, its channels are sorted alike.
         inherited: Whether the largest subnet started as the teacher itself.
     """
@@ -85,10 +86,11 @@ def make_student(options: StudentOptions, teacher: Network) -> Student:
     generator = init_weights(build_generator(section))
     if options.inherit:
         inherit(generator, teacher.module)
-    example = (1, section.input_nc, *teacher.example_shape[2:])
+    stride = math.lcm(STRIDES[section.name], teacher.stride)
+    example = example_shape(section.input_nc, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
-    return Student(net, description, STRIDES[section.name], teacher.module, inherited=False)
+    return Student(net, description, stride, teacher.module, inherited=False)
 
 
 def _same_student(options: StudentOptions, teacher: Network) -> Student:

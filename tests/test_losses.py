@@ -1,0 +1,442 @@
+"""Losses, metrics, counts as text, and the choice of trials, against other implementations."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gancompress.cost import format_count, measure_latency, parse_count
+from gancompress.elastic import Dimension, SearchSpace, Subnet
+from gancompress.errors import ConfigError, SpaceError
+from gancompress.losses import (
+    RECON_LOSSES,
+    discriminator_fake_loss,
+    discriminator_gan_loss,
+    discriminator_real_loss,
+    feature_distillation,
+    generator_gan_loss,
+    recon_loss,
+)
+from gancompress.losses.pool import ImagePool
+from gancompress.metrics import METRICS, all_scores, mean_absolute_error, metric, psnr
+from gancompress.search.algorithms import Evolution, Exhaustive
+from gancompress.search.trials import (
+    Trial,
+    TrialLog,
+    best_under,
+    nondominated_order,
+    pareto_front,
+)
+
+# -------------------------------------------------------------------------------- losses
+
+Formula = Callable[[np.ndarray], np.ndarray]
+LOSS_FORMULAS: dict[str, tuple[Formula, Formula, Formula]] = {  # generator, real, fake
+    "lsgan": (lambda s: (s - 1) ** 2, lambda s: (s - 1) ** 2, lambda s: s**2),
+    "vanilla": (
+        lambda s: np.log1p(np.exp(-s)),
+        lambda s: np.log1p(np.exp(-s)),
+        lambda s: np.log1p(np.exp(s)),
+    ),
+    "hinge": (lambda s: -s, lambda s: np.maximum(0, 1 - s), lambda s: np.maximum(0, 1 + s)),
+}
+every_mode = pytest.mark.parametrize("mode", LOSS_FORMULAS)
+
+
+@every_mode
+def test_gan_losses_are_the_published_formulas(mode: str) -> None:
+    generator, real, fake = LOSS_FORMULAS[mode]
+    one, other = torch.randn(4, 1, 6, 6) * 2, torch.randn(4, 1, 6, 6) * 2
+    a, b = one.numpy().astype(float), other.numpy().astype(float)
+    assert float(generator_gan_loss(mode, one)) == pytest.approx(generator(a).mean(), rel=1e-5)
+    assert float(discriminator_real_loss(mode, one)) == pytest.approx(real(a).mean(), rel=1e-5)
+    assert float(discriminator_fake_loss(mode, other)) == pytest.approx(fake(b).mean(), rel=1e-5)
+    both = 0.5 * (real(a).mean() + fake(b).mean())
+    assert float(discriminator_gan_loss(mode, one, other)) == pytest.approx(both, rel=1e-5)
+
+
+@every_mode
+def test_gan_losses_pull_in_opposite_directions(mode: str) -> None:
+    scores = torch.zeros(3, requires_grad=True)
+    (towards,) = torch.autograd.grad(generator_gan_loss(mode, scores), scores)
+    (away,) = torch.autograd.grad(discriminator_fake_loss(mode, scores + 0.1), scores)
+    assert (towards < 0).all()
+    assert (away > 0).all()
+
+
+def test_unknown_losses_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown GAN mode 'wgan'"):
+        generator_gan_loss("wgan", torch.zeros(1))
+    with pytest.raises(ConfigError, match=r"Choose from l1, l2, smooth_l1\."):
+        recon_loss("l3")
+
+
+@pytest.mark.parametrize("name", RECON_LOSSES)
+def test_reconstruction_losses_are_means_that_vanish_for_equal_images(name: str) -> None:
+    a, b = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    loss = recon_loss(name)
+    assert loss(a, a) == 0
+    assert loss(a, b) > 0
+    torch.testing.assert_close(loss(a.repeat(2, 1, 1, 1), b.repeat(2, 1, 1, 1)), loss(a, b))
+
+
+def test_feature_distillation_is_the_mean_squared_distance_after_the_adapter() -> None:
+    adapter = nn.Conv2d(3, 5, 1, bias=False)
+    student, teacher = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 5, 4, 4)
+    loss = feature_distillation(student, teacher, adapter)
+    mixed = np.einsum(
+        "oc,nchw->nohw", adapter.weight.detach().numpy()[:, :, 0, 0], student.detach().numpy()
+    )
+    assert float(loss) == pytest.approx(((mixed - teacher.numpy()) ** 2).mean(), rel=1e-5)
+    loss.backward()
+    assert student.grad is not None
+    assert adapter.weight.grad is not None
+    assert feature_distillation(student, student.detach(), lambda x: x) == 0
+
+
+def test_feature_distillation_counts_in_full_precision() -> None:
+    student = torch.randn(1, 4, 8, 8)
+    loss = feature_distillation(student.bfloat16(), student.bfloat16() + 1, lambda x: x)
+    assert loss.dtype == torch.float32
+
+
+# ---------------------------------------------------------------------------- image pool
+
+
+def numbered(*numbers: int) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1)
+
+
+def test_pool_of_size_zero_passes_images_through() -> None:
+    images = numbered(1, 2, 3)
+    assert ImagePool(0).query(images, torch.Generator()) is images
+
+
+def test_pool_fills_up_first_and_then_exchanges_about_half() -> None:
+    pool, rng = ImagePool(10), torch.Generator().manual_seed(0)
+    first = numbered(*range(10))
+    assert torch.equal(pool.query(first, rng), first)
+    old = 0
+    for number in range(10, 1010):
+        returned = int(pool.query(numbered(number), rng))
+        assert returned == number or returned < number
+        old += returned != number
+        assert len(pool.images) == 10
+    assert 430 < old < 570
+    kept = [int(image) for image in pool.images]
+    assert len(set(kept)) == 10
+
+
+def test_pool_gives_every_old_image_once() -> None:
+    pool, rng = ImagePool(5), torch.Generator().manual_seed(1)
+    returned = [int(pool.query(numbered(n), rng)) for n in range(300)]
+    left = [int(image) for image in pool.images]
+    given_at_once = [n for n, value in enumerate(returned) if value == n]
+    later = [value for n, value in enumerate(returned) if value != n]
+    assert len(set(later)) == len(later)
+    assert not set(left) & set(later)
+    assert set(later) | set(given_at_once) | set(left) == set(range(300))
+
+
+def test_pool_continues_from_its_state() -> None:
+    whole, rng = ImagePool(4), torch.Generator().manual_seed(2)
+    expected = [whole.query(numbered(n, n + 1), rng) for n in range(0, 60, 2)]
+    first, rng = ImagePool(4), torch.Generator().manual_seed(2)
+    found = [first.query(numbered(n, n + 1), rng) for n in range(0, 30, 2)]
+    second, rng_state = ImagePool(4), rng.get_state()
+    second.load_state_dict(first.state_dict())
+    rng = torch.Generator()
+    rng.set_state(rng_state)
+    found += [second.query(numbered(n, n + 1), rng) for n in range(30, 60, 2)]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_pool_keeps_values_and_no_graph() -> None:
+    pool, rng = ImagePool(2), torch.Generator()
+    images = torch.ones(1, 1, 2, 2, requires_grad=True) * 1
+    pool.query(images, rng)
+    with torch.no_grad():
+        images.zero_()
+    assert pool.images[0].sum() == 4
+    assert not pool.images[0].requires_grad
+
+
+# ------------------------------------------------------------------------------- metrics
+
+
+def images_uint8(seed: int, count: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 8, 6), generator=generator, dtype=torch.uint8)
+
+
+def test_psnr_and_mae_agree_with_numpy() -> None:
+    a, b = images_uint8(0), images_uint8(1)
+    x, y = a.numpy().astype(float), b.numpy().astype(float)
+    errors = ((x - y) ** 2).reshape(3, -1).mean(1)
+    assert psnr(a, b) == pytest.approx((10 * np.log10(255**2 / errors)).mean(), rel=1e-5)
+    assert mean_absolute_error(a, b) == pytest.approx(np.abs(x - y).mean() / 127.5, rel=1e-5)
+
+
+def test_metrics_of_equal_and_of_opposite_images() -> None:
+    a = images_uint8(2)
+    assert psnr(a, a) == pytest.approx(100)
+    assert mean_absolute_error(a, a) == 0
+    black, white = torch.zeros_like(a), torch.full_like(a, 255)
+    assert psnr(black, white) == pytest.approx(0, abs=1e-6)
+    assert mean_absolute_error(black, white) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_prefers_the_nearer_image(name: str) -> None:
+    reference, noise = images_uint8(3).float(), torch.randn(3, 3, 8, 6)
+    near, far = ((reference + s * noise).clamp(0, 255).to(torch.uint8) for s in (4, 40))
+    entry = metric(name)
+    one, other = (entry.distance(x, reference.to(torch.uint8)) for x in (near, far))
+    assert (one < other) == entry.lower_is_better
+
+
+def test_scores_are_those_whose_references_there_are() -> None:
+    outputs = images_uint8(4)
+    references = {"teacher": images_uint8(5)}
+    assert set(all_scores(outputs, references)) == {"teacher_mae", "teacher_psnr"}
+    assert set(all_scores(outputs, {**references, "truth": images_uint8(6)})) == set(METRICS)
+    with pytest.raises(ConfigError, match="unknown metric 'fid'"):
+        metric("fid")
+
+
+# ------------------------------------------------------------------------ counts, latency
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2.6G", 2_600_000_000), ("400M", 400_000_000), ("356867", 356_867), ("1k", 1_000),
+        (" 3 T ", 3 * 10**12), (".5G", 500_000_000), ("1e9", 10**9), ("2.5e3m", 2_500_000_000),
+    ],
+)  # fmt: skip
+def test_counts_are_read_as_people_write_them(text: str, value: int) -> None:
+    assert parse_count(text, "--macs") == value
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "0.0M", "2,6G", "2.6GB", "nan", "inf", "x"])
+def test_texts_that_are_no_counts_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--macs takes a positive count such as"):
+        parse_count(text, "--macs")
+
+
+def test_formatted_counts_read_back_to_four_digits(rng: random.Random) -> None:
+    assert format_count(49_551_507_456) == "49.55G"
+    assert format_count(356_867) == "356.9K"
+    assert format_count(1_000_000) == "1M"
+    for _ in range(300):
+        number = round(10 ** rng.uniform(0, 14))
+        assert parse_count(format_count(number), "n") == pytest.approx(number, rel=5.1e-4)
+
+
+def test_latency_calls_candidates_in_turn() -> None:
+    calls: list[str] = []
+    result = measure_latency(
+        {name: lambda name=name: calls.append(name) for name in "ab"}, rounds=5, warmup=2
+    )
+    assert calls == ["a", "a", "b", "b", *["a", "b"] * 5]
+    assert all(entry.median_ms >= 0 and entry.spread_ms >= 0 for entry in result.values())
+
+
+# --------------------------------------------------------------------------------- trials
+
+
+def random_trials(seed: int, count: int) -> list[Trial]:
+    """Trials on a coarse grid, so that ties in MACs, in loss and in both come up."""
+    rng = random.Random(seed)
+    return [
+        Trial(Subnet((i,)), rng.randrange(1, 12), rng.randrange(12) / 4, {}) for i in range(count)
+    ]
+
+
+def dominates(one: Trial, other: Trial) -> bool:
+    no_worse = one.macs <= other.macs and one.loss <= other.loss
+    return no_worse and (one.macs, one.loss) != (other.macs, other.loss)
+
+
+def points(trials: Sequence[Trial]) -> list[tuple[int, float]]:
+    return [(trial.macs, trial.loss) for trial in trials]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_front_is_what_no_other_trial_dominates(seed: int) -> None:
+    trials = random_trials(seed, 30)
+    front = pareto_front(trials)
+    expected = [t for t in trials if not any(dominates(other, t) for other in trials)]
+    assert points(front) == sorted(set(points(expected)))
+    assert set(front) <= set(trials) if front[0].scores else True
+    shuffled = random.Random(seed).sample(trials, len(trials))
+    assert pareto_front(shuffled) == front
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_order_goes_front_by_front(seed: int) -> None:
+    trials = random_trials(seed, 30)
+    order = nondominated_order(trials)
+    assert sorted(t.subnet.widths for t in order) == sorted(t.subnet.widths for t in trials)
+    for place, trial in enumerate(order):
+        assert not any(dominates(later, trial) for later in order[place + 1 :])
+    front = pareto_front(trials)
+    assert order[: len(front)] == front
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_best_under_a_budget_is_the_lowest_loss_that_fits(seed: int) -> None:
+    trials = random_trials(seed, 30)
+    for budget in range(min(t.macs for t in trials), 13):
+        best = best_under(trials, budget)
+        assert best.macs <= budget
+        assert best.loss == min(t.loss for t in trials if t.macs <= budget)
+        equal = [t for t in trials if t.loss == best.loss and t.macs <= budget]
+        assert best.macs == min(t.macs for t in equal)
+
+
+def test_no_trials_have_no_front() -> None:
+    assert pareto_front([]) == []
+    assert nondominated_order([]) == []
+
+
+def make_space(*choices: Sequence[int]) -> SearchSpace:
+    dimensions = [
+        Dimension((f"layer{i}",), max(widths), tuple(widths)) for i, widths in enumerate(choices)
+    ]
+    return SearchSpace(tuple(dimensions))
+
+
+def trial(space: SearchSpace, text: str, loss: float) -> Trial:
+    subnet = space.parse(text)
+    return Trial(subnet, cost(subnet), loss, {"teacher_mae": loss})
+
+
+def cost(subnet: Subnet) -> int:
+    return sum(a * b for a, b in zip((1, *subnet.widths), (*subnet.widths, 1), strict=True))
+
+
+def test_log_gives_back_what_was_appended(tmp_path: Path) -> None:
+    space = make_space((1, 2), (2, 4))
+    log = TrialLog(tmp_path / "run" / "trials.jsonl", "key")
+    assert log.load(space) == {}
+    trials = [trial(space, "1_2", 0.5), trial(space, "2_4", 0.25)]
+    for entry in trials:
+        log.append(entry)
+    assert log.load(space) == {entry.subnet: entry for entry in trials}
+
+
+def test_log_outlives_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    space, path = make_space((1, 2), (2, 4)), tmp_path / "trials.jsonl"
+    log, kept, after = TrialLog(path, "key"), *(trial(space, t, 0.5) for t in ("1_2", "2_4"))
+    log.append(kept)
+    log.append(trial(space, "1_4", 0.5))
+    whole = path.read_bytes()
+    for cut in range(whole.index(b"\n") + 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        known = log.load(space)
+        assert set(known) - {space.parse("1_4")} == {kept.subnet}
+        log.append(after)
+        assert set(log.load(space)) == {*known, after.subnet}
+
+
+def test_log_ignores_other_measurements(tmp_path: Path) -> None:
+    space, path = make_space((1, 2), (2, 4)), tmp_path / "trials.jsonl"
+    TrialLog(path, "old weights").append(trial(space, "1_2", 0.1))
+    TrialLog(path, "new weights").append(trial(space, "1_2", 0.9))
+    other = make_space((1, 2), (2, 4), (8,))
+    TrialLog(path, "other space").append(trial(other, "1_2_8", 0.9))
+    with path.open("a") as file:
+        file.write(json.dumps({"note": "no trial"}) + "\n\n")
+    (found,) = TrialLog(path, "new weights").load(space).values()
+    assert found.loss == 0.9
+
+
+# ------------------------------------------------------------------------------- choosers
+
+
+def run(
+    chooser: Evolution | Exhaustive, seed: int, limit: int, loss: Callable[[Subnet], float]
+) -> list[Trial]:
+    rng, trials = random.Random(seed), []
+    while len(trials) < limit:
+        generation = chooser.propose(trials, rng)[: limit - len(trials)]
+        if not generation:
+            break
+        trials += [Trial(subnet, cost(subnet), loss(subnet), {}) for subnet in generation]
+    return trials
+
+
+def falling(subnet: Subnet) -> float:
+    return 1 / cost(subnet) + 0.01 * abs(subnet.widths[0] - subnet.widths[-1])
+
+
+SPACE = make_space(*[(2, 4, 6, 8)] * 6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 1.0])
+def test_evolution_keeps_the_budget_and_repeats_no_subnet(share: float) -> None:
+    least, most = cost(SPACE.smallest()), cost(SPACE.largest())
+    budget = least + round(share * (most - least))
+    chooser = Evolution(SPACE, lambda subnet: cost(subnet) <= budget, population=20)
+    trials = run(chooser, 0, 200, falling)
+    assert all(entry.macs <= budget for entry in trials)
+    assert all(entry.subnet in SPACE for entry in trials)
+    assert len({entry.subnet for entry in trials}) == len(trials)
+    assert trials[0].subnet == SPACE.smallest()
+    assert len(trials) == (1 if share == 0 else 200)
+
+
+def test_evolution_repeats_under_a_seed_and_differs_under_another() -> None:
+    chooser = Evolution(SPACE, lambda subnet: True, population=20)
+    one, again, other = (run(chooser, seed, 100, falling) for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+
+
+def test_evolution_finds_better_subnets_than_chance() -> None:
+    budget = 150
+    chooser = Evolution(SPACE, lambda subnet: cost(subnet) <= budget, population=20)
+    found = best_under(run(chooser, 3, 300, falling), budget)
+    rng = random.Random(3)
+    drawn = [s for s in (SPACE.sample(rng) for _ in range(300)) if cost(s) <= budget]
+    best = min(falling(s) for s in SPACE if cost(s) <= budget)
+    assert best <= found.loss <= min(map(falling, drawn))
+    assert found.loss < 1.05 * best
+
+
+def test_evolution_ends_when_a_tiny_space_is_exhausted() -> None:
+    tiny = make_space((1, 2), (3,), (1, 4))
+    chooser = Evolution(tiny, lambda subnet: True)
+    trials = run(chooser, 0, 1000, falling)
+    assert {entry.subnet for entry in trials} == set(tiny)
+    assert chooser.propose(trials, random.Random(1)) == []
+
+
+def test_exhaustive_search_visits_all_that_fit_once() -> None:
+    space, budget = make_space((1, 2, 3), (2, 4), (1, 5)), 20
+    chooser = Exhaustive(space, lambda subnet: cost(subnet) <= budget)
+    trials = run(chooser, 0, 1000, falling)
+    assert [entry.subnet for entry in trials] == [s for s in space if cost(s) <= budget]
+    assert 0 < len(trials) < space.size
+
+
+def test_log_refuses_a_subnet_that_the_space_does_not_have(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trials.jsonl", "key")
+    log.append(trial(make_space((1, 2)), "2", 0.5))
+    with pytest.raises(SpaceError, match="has 1 widths"):
+        log.load(make_space((1, 2), (1, 2)))
+
+
+def test_lsgan_agrees_with_torch() -> None:
+    scores = torch.randn(5)
+    expected = F.mse_loss(scores, torch.ones(5))
+    torch.testing.assert_close(generator_gan_loss("lsgan", scores), expected)

@@ -1,0 +1,283 @@
+"""Generators and discriminators: names, shapes and counts that other people's files rely on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gancompress.config import DiscriminatorOptions, GeneratorOptions
+from gancompress.errors import ConfigError
+from gancompress.models import (
+    DISCRIMINATORS,
+    GENERATORS,
+    STRIDES,
+    UnetGenerator,
+    build_discriminator,
+    build_generator,
+    init_weights,
+)
+from gancompress.models.blocks import NORMS, PADDINGS, norm_factory
+from gancompress.models.configs import CONFIG_SETS, config_set, resnet_ties
+
+every_generator = pytest.mark.parametrize("name", GENERATORS)
+every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)
+every_norm = pytest.mark.parametrize("norm", NORMS)
+
+
+def generator(name: str, **options: object) -> nn.Module:
+    values = {"name": name, "ngf": 8, **options}
+    return build_generator(GeneratorOptions.model_validate(values))
+
+
+def discriminator(name: str, input_nc: int = 6, **options: object) -> nn.Module:
+    values = {"name": name, "ndf": 8, **options}
+    return build_discriminator(DiscriminatorOptions.model_validate(values), input_nc)
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def image(channels: int, height: int, width: int) -> Tensor:
+    return torch.rand(2, channels, height, width) * 2 - 1
+
+
+# ------------------------------------------------------------------------ what comes out
+
+
+@every_generator
+@every_norm
+def test_generator_gives_an_image_of_the_same_size(name: str, norm: str) -> None:
+    side = max(32, STRIDES[name])
+    net = generator(name, norm=norm, input_nc=2, output_nc=5)
+    x = image(2, side, 2 * side)
+    for mode in (True, False):
+        out = net.train(mode)(x)
+        assert out.shape == (2, 5, side, 2 * side)
+        assert out.abs().max() <= 1
+        assert out.std() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS if "resnet" in name])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("dropout", [None, 0.0, 0.5])
+def test_resnet_blocks_keep_their_size_in_every_style(
+    name: str, padding: str, dropout: float | None
+) -> None:
+    net = generator(name, padding=padding, dropout=dropout, ngf=2).eval()
+    x = image(3, 12, 16)
+    assert net(x).shape == x.shape
+    assert torch.equal(net(x), net(x))
+    if dropout:
+        assert not torch.equal(net.train()(x), net(x))
+
+
+@every_discriminator
+@every_norm
+def test_discriminator_scores_every_patch(name: str, norm: str) -> None:
+    net = discriminator(name, norm=norm)
+    scores = net(image(6, 64, 96))
+    expected = {"n_layers": (2, 1, 6, 10), "pixel": (2, 1, 64, 96)}
+    assert scores.shape == expected[name]
+    assert scores.min() < scores.max()
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3, 4, 5])
+def test_patches_shrink_with_every_layer(n_layers: int) -> None:
+    scores = discriminator("n_layers", n_layers=n_layers, norm="none")(image(6, 128, 128))
+    assert scores.shape[2] == 128 // 2**n_layers - 2
+
+
+# ------------------------------------------------------------------ other people's names
+
+
+def test_resnet_module_names() -> None:
+    own = shapes(generator("resnet_9blocks", norm="batch"))
+    assert own["model.1.weight"] == (8, 3, 7, 7)
+    assert own["model.2.running_mean"] == (8,)
+    assert own["model.4.weight"] == (16, 8, 3, 3)
+    assert own["model.7.weight"] == (32, 16, 3, 3)
+    assert own["model.10.conv_block.1.weight"] == (32, 32, 3, 3)
+    assert own["model.18.conv_block.5.weight"] == (32, 32, 3, 3)
+    assert own["model.18.conv_block.6.weight"] == (32,)
+    assert own["model.19.weight"] == (32, 16, 3, 3)
+    assert own["model.22.weight"] == (16, 8, 3, 3)
+    assert own["model.26.weight"] == (3, 8, 7, 7)
+    assert own["model.26.bias"] == (3,)
+    assert not any(
+        name.startswith(("model.1.bias", "model.4.bias", "model.19.bias")) for name in own
+    )
+
+
+def test_instance_norm_has_no_tensors_and_convolutions_a_bias() -> None:
+    own = shapes(generator("resnet_6blocks", norm="instance"))
+    assert own["model.1.bias"] == (8,)
+    assert own["model.10.conv_block.1.bias"] == (32,)
+    assert own["model.16.bias"] == (16,)
+    assert own["model.23.weight"] == (3, 8, 7, 7)
+    assert not any(".running_" in name or name.startswith("model.2.") for name in own)
+
+
+@pytest.mark.parametrize(
+    ("padding", "dropout", "convolutions"),
+    [
+        ("reflect", None, (1, 5)),
+        ("reflect", 0.0, (1, 6)),
+        ("replicate", 0.5, (1, 6)),
+        ("replicate", None, (1, 5)),
+        ("zero", None, (0, 3)),
+        ("zero", 0.5, (0, 4)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "mobile_"])
+def test_padding_and_dropout_shift_the_indices(
+    padding: str, dropout: float | None, convolutions: tuple[int, int], prefix: str
+) -> None:
+    net = generator(f"{prefix}resnet_6blocks", padding=padding, dropout=dropout)
+    found = sorted({int(name.split(".")[3]) for name in shapes(net) if "conv_block" in name})
+    assert tuple(found) == convolutions
+
+
+def test_separable_module_names() -> None:
+    own = shapes(generator("mobile_resnet_9blocks", norm="batch", dropout=0.0))
+    assert own["model.10.conv_block.1.conv.0.weight"] == (32, 1, 3, 3)
+    assert own["model.10.conv_block.1.conv.1.running_var"] == (32,)
+    assert own["model.10.conv_block.1.conv.2.weight"] == (32, 32, 1, 1)
+    assert own["model.10.conv_block.6.conv.2.weight"] == (32, 32, 1, 1)
+    assert own["model.7.weight"] == (32, 16, 3, 3)
+
+
+def test_unet_module_names() -> None:
+    own = shapes(generator("unet_256", norm="batch", dropout=0.5))
+    assert own["model.model.0.weight"] == (8, 3, 4, 4)
+    assert own["model.model.1.model.1.weight"] == (16, 8, 4, 4)
+    assert own["model.model.1.model.2.running_mean"] == (16,)
+    assert own["model.model.1.model.3.model.1.weight"] == (32, 16, 4, 4)
+    assert own["model.model.1.model.5.weight"] == (32, 8, 4, 4)
+    assert own["model.model.1.model.6.weight"] == (8,)
+    assert own["model.model.3.weight"] == (16, 3, 4, 4)
+    assert own["model.model.3.bias"] == (3,)
+    innermost = "model.model.1." + "model.3." * 6 + "model."
+    assert own[f"{innermost}1.weight"] == own[f"{innermost}3.weight"] == (64, 64, 4, 4)
+    assert own[f"{innermost}4.weight"] == (64,)
+    assert shapes(generator("unet_256", norm="batch")) == own
+
+
+def test_discriminator_module_names() -> None:
+    own = shapes(discriminator("n_layers", norm="batch"))
+    assert own["model.0.weight"] == (8, 6, 4, 4)
+    assert own["model.0.bias"] == (8,)
+    assert own["model.2.weight"] == (16, 8, 4, 4)
+    assert own["model.3.running_mean"] == (16,)
+    assert own["model.5.weight"] == (32, 16, 4, 4)
+    assert own["model.8.weight"] == (64, 32, 4, 4)
+    assert own["model.11.weight"] == (1, 64, 4, 4)
+    assert "model.2.bias" not in own
+    assert "model.2.bias" in shapes(discriminator("n_layers", norm="instance"))
+    pixel = shapes(discriminator("pixel", norm="batch"))
+    assert pixel["net.0.weight"] == (8, 6, 1, 1)
+    assert pixel["net.2.weight"] == (16, 8, 1, 1)
+    assert pixel["net.3.running_mean"] == (16,)
+    assert pixel["net.5.weight"] == (1, 16, 1, 1)
+
+
+# ------------------------------------------------------------------------ known counts
+
+
+def test_parameter_counts_of_the_published_networks() -> None:
+    with torch.device("meta"):
+        assert count(generator("resnet_9blocks", ngf=64)) == 11_378_179
+        unet = generator("unet_256", ngf=64, norm="batch", dropout=0.5)
+        patch = discriminator("n_layers", ndf=64, norm="batch")
+    assert round(count(unet) / 1e6, 2) == 54.41
+    assert round(count(patch) / 1e6, 3) == 2.769
+
+
+@pytest.mark.parametrize("blocks", [6, 9])
+def test_separable_blocks_are_smaller_by_the_known_factor(blocks: int) -> None:
+    dense = count(generator(f"resnet_{blocks}blocks", ngf=64))
+    separable = count(generator(f"mobile_resnet_{blocks}blocks", ngf=64))
+    width = 256
+    per_convolution = (9 * width * width + width) - (10 * width + width * width + width)
+    assert dense - separable == 2 * blocks * per_convolution
+
+
+def test_unet_has_as_many_levels_as_its_size_has_halvings() -> None:
+    for name in (name for name in GENERATORS if name.startswith("unet")):
+        net = generator(name)
+        assert STRIDES[name] == int(name.removeprefix("unet_"))
+        downs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+        assert 2 ** len(downs) == STRIDES[name]
+
+
+# --------------------------------------------------------------------- initial weights
+
+
+@every_norm
+def test_initial_weights_are_those_of_pix2pix(norm: str) -> None:
+    net = init_weights(generator("resnet_6blocks", norm=norm, ngf=32))
+    kernels = torch.cat([p.detach().flatten() for p in net.parameters() if p.ndim == 4])
+    assert kernels.mean().abs() < 1e-4
+    assert kernels.std() == pytest.approx(0.02, rel=0.01)
+    scales = [m.weight.detach() for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    if norm == "batch":
+        assert torch.cat(scales).mean() == pytest.approx(1, abs=0.005)
+        assert torch.cat(scales).std() == pytest.approx(0.02, rel=0.1)
+    biases = [p for name, p in net.named_parameters() if name.endswith("bias")]
+    assert biases
+    assert all(not bias.any() for bias in biases)
+
+
+def test_initial_weights_follow_the_gain_and_the_seed() -> None:
+    def first(gain: float, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        net = init_weights(discriminator("n_layers"), gain)
+        return next(net.parameters()).detach()
+
+    assert torch.equal(first(0.02, 1), first(0.02, 1))
+    assert not torch.equal(first(0.02, 1), first(0.02, 2))
+    torch.testing.assert_close(first(0.2, 1), 10 * first(0.02, 1))
+
+
+# ------------------------------------------------------------------------------- mistakes
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match="unknown generator 'resnet_9block'; did you mean"
+    ) as error:
+        build_generator(GeneratorOptions(name="resnet_9block"))
+    assert f"Choose from {', '.join(sorted(GENERATORS))}." in str(error.value)
+    with pytest.raises(ConfigError, match="unknown discriminator 'patch'") as error:
+        build_discriminator(DiscriminatorOptions(name="patch"), 3)
+    assert f"Choose from {', '.join(sorted(DISCRIMINATORS))}." in str(error.value)
+    with pytest.raises(ConfigError, match="unknown norm 'layer'"):
+        norm_factory("layer")
+    with pytest.raises(ConfigError, match="unknown config set"):
+        config_set("channels-1", 64)
+
+
+def test_unet_without_a_middle_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 5 down-samplings, not 4"):
+        UnetGenerator(3, 3, 4, 8)
+
+
+@pytest.mark.parametrize("name", CONFIG_SETS)
+def test_config_sets_have_eight_ascending_numbers(name: str) -> None:
+    choices = config_set(name, 64)
+    assert len(choices) == len(resnet_ties(_group_names())) == 8
+    assert all(list(c) == sorted(set(c)) for c in choices)
+    widest = max(map(max, choices))
+    assert config_set(name, widest) == choices
+    with pytest.raises(ConfigError, match=f"goes up to width {widest}, the student has ngf"):
+        config_set(name, widest - 1)
+
+
+def _group_names() -> list[str]:
+    inner = [f"model.{block}.conv_block.1" for block in range(10, 19)]
+    return ["model.1", "model.4", "model.7", *inner, "model.19", "model.22"]
