@@ -95,7 +95,7 @@ def test_feature_distillation_is_the_mean_squared_distance_after_the_adapter() -
     mixed = np.einsum(
         "oc,nchw->nohw", adapter.weight.detach().numpy()[:, :, 0, 0], student.detach().numpy()
     )
-    assert float(loss) == pytest.approx(((mixed - teacher.numpy()) ** 2).mean(), rel=1e-5)
+    assert loss.item() == pytest.approx(((mixed - teacher.numpy()) ** 2).mean(), rel=1e-5)
     loss.backward()
     assert student.grad is not None
     assert adapter.weight.grad is not None
@@ -276,7 +276,6 @@ def test_front_is_what_no_other_trial_dominates(seed: int) -> None:
     front = pareto_front(trials)
     expected = [t for t in trials if not any(dominates(other, t) for other in trials)]
     assert points(front) == sorted(set(points(expected)))
-    assert set(front) <= set(trials) if front[0].scores else True
     shuffled = random.Random(seed).sample(trials, len(trials))
     assert pareto_front(shuffled) == front
 
@@ -392,7 +391,7 @@ def test_evolution_keeps_the_budget_and_repeats_no_subnet(share: float) -> None:
     assert all(entry.subnet in SPACE for entry in trials)
     assert len({entry.subnet for entry in trials}) == len(trials)
     assert trials[0].subnet == SPACE.smallest()
-    assert len(trials) == (1 if share == 0 else 200)
+    assert len(trials) == min(200, sum(cost(subnet) <= budget for subnet in SPACE))
 
 
 def test_evolution_repeats_under_a_seed_and_differs_under_another() -> None:

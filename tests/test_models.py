@@ -236,7 +236,7 @@ def test_initial_weights_are_those_of_pix2pix(norm: str) -> None:
 def test_initial_weights_follow_the_gain_and_the_seed() -> None:
     def first(gain: float, seed: int) -> Tensor:
         torch.manual_seed(seed)
-        net = init_weights(discriminator("n_layers"), gain)
+        net = init_weights(discriminator("pixel"), gain)
         return next(net.parameters()).detach()
 
     assert torch.equal(first(0.02, 1), first(0.02, 1))

@@ -147,9 +147,10 @@ def _announce(context: Context, stage: str, run: Path) -> None:
 def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finished:
     teacher = load_network(stages.supernet.run / TEACHER_FILE)
     networks = {"teacher": teacher}
-    for budget, trial in result.chosen.items():
+    smallest_budget = {str(trial.subnet): budget for budget, trial in result.chosen.items()}
+    for subnet, budget in smallest_budget.items():  # one subnet may be the best under several
         label = f"subnet <= {format_count(budget)}"
-        networks[label] = load_model(stages.supernet.run, str(trial.subnet))
+        networks[label] = load_model(stages.supernet.run, subnet)
     evaluator, split = _unseen(stages, result.size, teacher, device)
     outputs = {
         label: evaluator.translate(network.module.to(device)) for label, network in networks.items()

@@ -80,7 +80,9 @@ def record_shapes(graph: fx.GraphModule, shape: Shape) -> Shapes:
             recorder.run(torch.empty(shape))
     except Exception as error:
         reason = str(error).partition("\n")[0]  # torch.fx appends the state of its interpreter
-        raise TraceError(f"the generator cannot take an input of shape {shape}: {reason}") from error
+        raise TraceError(
+            f"the generator cannot take an input of shape {shape}: {reason}"
+        ) from error
     return recorder.shapes
 
 

@@ -26,7 +26,7 @@ from gancompress.search.evaluator import Evaluator
 from gancompress.search.trials import Trial, TrialLog, best_under, pareto_front
 from gancompress.training.loop import StopRequest, graceful_stop
 
-DEFAULT_BUDGETS = (0.5, 0.25, 0.125)  # of the largest subnet, where the user names none
+DEFAULT_BUDGETS = (1.0, 2 / 3, 1 / 3)  # exponents between smallest and largest subnet
 TRIALS_FILE = "trials.jsonl"
 
 
@@ -90,11 +90,9 @@ def check_budgets(net: Supernet, size: int, texts: tuple[str, ...]) -> list[int]
         BudgetError: A budget is below the smallest subnet.
     """
     if not texts:
-        full = net.macs(net.space.largest(), size)
-        smallest = net.macs(net.space.smallest(), size)
-        return sorted(
-            {max(smallest, round(full * share)) for share in DEFAULT_BUDGETS}, reverse=True
-        )
+        low = net.macs(net.space.smallest(), size)
+        ratio = net.macs(net.space.largest(), size) / low
+        return sorted({round(low * ratio**exponent) for exponent in DEFAULT_BUDGETS}, reverse=True)
     smallest_subnet = net.space.smallest()
     needed = net.macs(smallest_subnet, size)
     budgets = []

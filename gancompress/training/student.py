@@ -197,7 +197,10 @@ def activations(module: nn.Module, x: Tensor, layers: tuple[str, ...]) -> dict[s
         try:
             hooks.append(module.get_submodule(name).register_forward_hook(hook))
         except AttributeError:
-            raise ConfigError(f"loss.taps: the network has no layer '{name}'") from None
+            raise ConfigError(
+                f"loss.taps: the network has no layer '{name}'\n  Where student and teacher differ, "
+                "write student_layer:teacher_layer, or set loss.lambda_distill=0."
+            ) from None
 
     try:
         for name in layers:

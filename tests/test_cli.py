@@ -1,0 +1,454 @@
+"""The command line: what it prints where, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import make_paired
+from PIL import Image
+
+from gancompress.checkpoint.network import save_network
+from gancompress.cli.main import COMMANDS, main
+from gancompress.config import TeacherOptions, load_options
+from gancompress.models import build_generator
+from runs import REPOSITORY, finished, write_compress
+
+OPTIONS = REPOSITORY / "options"
+SHORT = ("schedule.num_images=2", "schedule.num_images_decay=0")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the program adds the working folder
+
+    def run(*arguments: str | Path) -> Ended:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # how argparse refuses flags
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, options files, a teacher, a supernet and a search, all made by commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    root = make_paired(folder / "data", 32)
+    compress = write_compress(
+        folder,
+        root,
+        *(f"{stage}.{text}" for stage in ("teacher", "supernet") for text in SHORT),
+        "search.num_trials=4",
+        "search.population=2",
+        "search.max_images=2",
+    )
+    for stage in ("teacher", "supernet", "search"):
+        assert main([stage, str(compress.with_name(f"{stage}.yaml"))]) == 0
+    (folder / "garbage.pth").write_bytes(b"no checkpoint")
+    (folder / "garbage.safetensors").write_bytes(b"no checkpoint")
+    (folder / "garbage.onnx").write_bytes(b"no checkpoint")
+    torch.save({"weight": torch.ones(3)}, folder / "other.pth")
+    (folder / "list.yaml").write_text("- a\n- b\n")
+    (folder / "broken.yaml").write_text("run: [unclosed\n")
+    (folder / "empty" / "train").mkdir(parents=True)
+    shutil.copytree(root, folder / "spoilt")
+    (folder / "spoilt" / "train" / "0003.png").write_bytes(b"\x89PNG no more")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its size and the time of its last change."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# -- mistakes -------------------------------------------------------------------------------
+
+SUBNET = "4_8_4_4_4_4_4_4"
+MISTAKES: dict[str, str] = {
+    # what is typed in the folder of `world`: the message
+    "teacher missing.yaml": r"ConfigError: no options file missing\.yaml",
+    "teacher list.yaml": r"ConfigError: list\.yaml: an options file is a mapping",
+    "teacher broken.yaml": r"ConfigError: broken\.yaml: not a readable YAML file",
+    "teacher data": r"ConfigError: data: not a readable YAML file",
+    "teacher teacher.yaml --set loss.lamda_gan=1": (
+        r"unknown key 'loss\.lamda_gan'; did you mean 'loss\.lambda_gan'\?"
+    ),
+    "teacher teacher.yaml --set seed": r"--set takes key=value, not 'seed'",
+    "teacher teacher.yaml --set seed.a=1": r"'seed' is a value, not a section",
+    "teacher teacher.yaml --set seed=[": r"the value is not YAML",
+    "teacher teacher.yaml --set seed=many": r"seed: .*valid integer",
+    "teacher teacher.yaml --set generator.name=resnet_7blocks": (
+        r"unknown generator 'resnet_7blocks'; did you mean 'resnet_.blocks'\?"
+    ),
+    "teacher teacher.yaml --device nonsense": r"ConfigError: --device nonsense cannot be used here",
+    "teacher teacher.yaml --device cuda:77": r"ConfigError: --device cuda:77 cannot be used here",
+    "teacher teacher.yaml --set run=new --set data.root=nowhere": r"DataError: no data folder",
+    "teacher teacher.yaml --set run=new --set data.root=empty": r"empty/train holds no images",
+    "teacher teacher.yaml --set run=new --set data.root=spoilt": r"spoilt/train/0003\.png: not a",
+    "teacher teacher.yaml --set run=new --set data.mode=unpaired": r"no folder .*trainA",
+    "teacher teacher.yaml --set run=list.yaml/run": r"list\.yaml",
+    "teacher teacher.yaml --set schedule.lr=1": r"schedule\.lr: 0\.001 -> 1\.0",
+    "supernet supernet.yaml --set run=new --set teacher.weights=nowhere": r"no weights nowhere",
+    "supernet supernet.yaml --set run=new --set teacher.weights=garbage.pth": (
+        r"CheckpointError: garbage\.pth: not a readable checkpoint"
+    ),
+    "supernet supernet.yaml --set run=new --set teacher.weights=garbage.safetensors": (
+        r"garbage\.safetensors: not a readable safetensors file"
+    ),
+    "supernet supernet.yaml --set run=new --set teacher.weights=other.pth": (
+        r"other\.pth is neither a ResNet nor a U-Net"
+    ),
+    "supernet supernet.yaml --set run=new --set teacher.weights=run/teacher/discriminator.safetensors": (
+        r"CheckpointError: .*discriminator\.safetensors"
+    ),
+    "supernet supernet.yaml --set run=new --set teacher.weights=null": r"give teacher\.weights",
+    "supernet supernet.yaml --set run=new --set student.widths=[0.5,2]": r"SpaceError: .*\(0, 1\]",
+    "supernet supernet.yaml --set run=new --set loss.taps=[nowhere]": r"no layer 'nowhere'|nowhere",
+    "search run/supernet --macs 1K": (
+        r"BudgetError: no subnet fits --macs 1K at 32x32: the smallest \(4_4_4_4_4_4_4_4\) needs"
+    ),
+    "search run/supernet --macs many": r"--macs takes a positive count such as 2\.6G",
+    "search run/teacher": r"run/teacher is no run folder of a supernet or a search",
+    "search nowhere": r"no run folder or options file nowhere",
+    "finetune run/teacher --subnet 4_4": r"run/teacher is no run folder of a supernet",
+    "finetune run/supernet --subnet ../../outside": r"SpaceError: '\.\./\.\./outside' is no subnet",
+    "export run/supernet --subnet 99_4_4_4_4_4_4_4": r"SpaceError: .* 99 is no width of",
+    "export run/supernet --subnet 4_4": r"SpaceError: subnet 4_4 has 2 widths",
+    "export run/supernet --subnet small": r"SpaceError: 'small' is no subnet",
+    "export run/supernet --to tflite": r"unknown export format 'tflite'",
+    "export run/teacher --subnet 4_4": r"is no supernet, so --subnet 4_4 says nothing",
+    "export nowhere": r"no model nowhere",
+    "export data": r"data holds no weights \(weights\.safetensors",
+    "export garbage.pth": r"garbage\.pth: not a readable checkpoint",
+    "export run/teacher/weights.safetensors": r"give --images FOLDER",
+    "export run/teacher --to pth --images data/nowhere": r"DataError: no folder data/nowhere",
+    "translate nowhere data/test out": r"no model nowhere",
+    "translate garbage.onnx data/test out": r"garbage\.onnx: not a readable ONNX file",
+    "translate garbage.onnx data/test out --subnet 4": r"an ONNX file holds one subnet",
+    "translate run/teacher nowhere.png out": r"DataError: no file or folder nowhere\.png",
+    "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
+    "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
+    "translate run/teacher data/test out --format xyz": r"cannot write images as '\.xyz'",
+    "translate run/teacher data/test out --batch-size 0": r"batch size is at least 1, not 0",
+    "translate run/teacher data/test data/test": r"is the input folder itself",
+    "translate run/teacher data/test out --module nowhere": r"write package\.module:factory",
+    "compress missing.yaml": r"no options file missing\.yaml",
+    "compress compress.yaml --set export=[onx]": r"unknown export format 'onx'",
+    "compress compress.yaml --set search.supernet=elsewhere": r"search\.supernet=elsewhere is not",
+    "compress compress.yaml --set treads=2": r"unknown key 'treads'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_mistake_ends_with_one_message(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.chdir(world)
+    before = set(tree(world))
+    ended = call(*typed.split())
+    assert ended.code == 2
+    assert ended.out == ""
+    assert re.search(MISTAKES[typed], ended.err), ended.err
+    assert "Traceback" not in ended.err
+    assert ended.err.count("Error: ") == 1
+    assert re.match(r"[A-Z]\w+Error: ", ended.err)
+    new = {name for name in set(tree(world)) - before if not name.startswith("new")}
+    shutil.rmtree(world / "new", ignore_errors=True)
+    assert not new
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "tracher teacher.yaml",
+        "teacher",
+        "teacher teacher.yaml --sed 1",
+        "teacher teacher.yaml --seed many",
+        "finetune run/supernet",
+        "translate run/teacher data/test",
+        "translate run/teacher data/test out --batch-size many",
+    ],
+)
+def test_wrong_flag_ends_with_usage(call: Call, typed: str) -> None:
+    ended = call(*typed.split())
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("usage: gancompress")
+    assert "Traceback" not in ended.err
+
+
+def test_message_under_json_goes_to_standard_error(call: Call) -> None:
+    ended = call("teacher", "missing.yaml", "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("ConfigError: ")
+
+
+# -- what is printed and written --------------------------------------------------------------
+
+DRY_RUNS = [
+    "teacher teacher.yaml",
+    "teacher teacher.yaml --set run=elsewhere --seed 4",
+    "supernet supernet.yaml",
+    "supernet supernet.yaml --set student.name=mobile_resnet_6blocks",
+    "search search.yaml",
+    "search run/supernet --macs 300K --macs 400000",
+    "search run/search",
+    f"finetune run/supernet --subnet {SUBNET}",
+    "finetune run/search --subnet 4_4_4_4_4_4",
+    "export run/teacher",
+    f"export run/supernet --subnet {SUBNET} --to safetensors",
+    "export run/search --to pth --output elsewhere/x.pth",
+    "translate run/search data/test elsewhere",
+    "compress compress.yaml",
+    "compress compress.yaml --set supernet.schedule.lr=0.1 --seed 3",
+]
+
+
+@pytest.mark.parametrize("typed", DRY_RUNS)
+def test_dry_run_writes_nothing(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.chdir(world)
+    before = tree(world)
+    plain, as_json = call(*typed.split(), "--dry-run"), call(*typed.split(), "--dry-run", "--json")
+    assert (plain.code, as_json.code) == (0, 0), plain.err
+    assert tree(world) == before
+    assert plain.out.strip()
+    assert as_json.out.count("\n") == 1
+    assert isinstance(json.loads(as_json.out), dict)
+
+
+def test_dry_run_shows_options_costs_and_shapes(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    ended = call("supernet", "supernet.yaml", "--dry-run", "--set", "seed=12")
+    assert "seed: 12" in ended.out
+    assert "student: 256 subnets from 4_4_4_4_4_4_4_4" in ended.out
+    assert "model.1.weight: (1, 3, 32, 32) -> (1, 8, 32, 32)" in ended.out.replace("[", "(")
+    facts = json.loads(call("teacher", "teacher.yaml", "--dry-run", "--json").out)
+    assert facts["size"] == 32
+    assert facts["macs_paper"] > facts["macs"] > 0
+
+
+def one_object(ended: Ended) -> dict[str, Any]:
+    assert ended.code == 0, ended.err
+    assert ended.out.endswith("\n")
+    assert ended.out.count("\n") == 1
+    content = json.loads(ended.out)
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        ("teacher teacher.yaml", {"run", "images", "mae", "psnr"}),
+        ("supernet supernet.yaml", {"run", "images", "mae_largest", "mae_smallest"}),
+        ("search search.yaml", {"run", "metric", "num_trials", "front", "chosen"}),
+        (
+            f"finetune run/supernet --subnet {SUBNET} --set schedule.num_images=2",
+            {"run", "images", "mae_subnet"},
+        ),
+        (
+            f"export run/supernet --subnet {SUBNET} --to pth --output {{tmp}}/latest_net_G.pth",
+            {"path", "file", "num_images", "max_difference", "tolerance"},
+        ),
+        ("translate run/search data/test/2000.png {tmp}/out.png", {"output", "num_images"}),
+    ],
+)
+def test_json_is_one_object_and_nothing_else(
+    call: Call,
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    keys: set[str],
+) -> None:
+    monkeypatch.chdir(world)
+    content = one_object(call(*typed.format(tmp=tmp_path).split(), "--json"))
+    assert keys <= content.keys()
+
+
+def test_plain_output_names_what_was_written(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    ended = call(
+        "export", "run/search", "--to", "safetensors", "--output", tmp_path / "small.safetensors"
+    )
+    assert ended.code == 0
+    assert f"{tmp_path / 'small.safetensors'}" in ended.out
+    assert "on 16 real images" in ended.out
+    ended = call("search", "run/search")
+    assert "4 subnets evaluated" in ended.out
+    assert "under" in ended.out
+
+
+def test_export_lands_beside_the_model(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(world / "run" / "supernet", tmp_path / "supernet")
+    content = one_object(
+        call("export", tmp_path / "supernet", "--subnet", SUBNET, "--to", "pth", "--json")
+    )
+    assert content["path"] == str(tmp_path / "supernet" / "export" / "latest_net_G.pth")
+    assert (tmp_path / "supernet" / "export" / "latest_net_G.pth.proof.json").exists()
+
+
+def test_seed_and_overrides_reach_the_options(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    run = tmp_path / "run"
+    assert call("teacher", "teacher.yaml", "--seed", "7", "--set", f"run={run}").code == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == 7
+
+
+def test_state_of_the_callers_generator_is_left_alone(call: Call, world: Path) -> None:
+    before = torch.get_rng_state()
+    call("teacher", world / "teacher.yaml", "--dry-run")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- translate ------------------------------------------------------------------------------
+
+
+def pixels(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in folder.iterdir()}
+
+
+def test_run_and_its_files_translate_alike(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare(call, world, tmp_path, ["safetensors", "pth"], 0)
+
+
+@pytest.mark.slow
+def test_onnx_file_translates_like_its_run(call: Call, world: Path, tmp_path: Path) -> None:
+    compare(call, world, tmp_path, ["onnx"], 1)
+
+
+def compare(call: Call, world: Path, folder: Path, kinds: list[str], levels: int) -> None:
+    """Images of any size: sides that the stride does not divide among them."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    for path in sorted((world / "data" / "test").iterdir())[:2]:
+        Image.open(path).crop((3, 1, 44, 32)).save(inputs / path.name)
+    supernet = world / "run" / "supernet"
+    models: dict[str, tuple[str | Path, ...]] = {"run": (supernet, "--subnet", SUBNET)}
+    for kind in kinds:
+        models[kind] = (folder / f"file.{kind}",)
+        ended = call("export", *models["run"], "--to", kind, "--output", *models[kind])
+        assert ended.code == 0, ended.err
+    for name, (model, *flags) in models.items():
+        ended = call("translate", model, inputs, folder / name, *flags, "--batch-size", "2")
+        assert ended.code == 0, ended.err
+    wanted = pixels(folder / "run")
+    assert {image.shape for image in wanted.values()} == {(31, 41, 3)}
+    for kind in kinds:
+        found = pixels(folder / kind)
+        assert found.keys() == wanted.keys()
+        assert all(np.abs(found[name] - wanted[name]).max() <= levels for name in wanted)
+
+
+# -- the program ----------------------------------------------------------------------------
+
+
+def test_module_runs_as_a_program(tmp_path: Path) -> None:
+    ended = finished("--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert all(f"    {command} " in ended.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_common_flags(call: Call, command: str) -> None:
+    ended = call(command, "--help")
+    assert ended.code == 0
+    for flag in ("--json", "--seed", "--device", "--set", "--dry-run"):
+        assert flag in ended.out
+
+
+# -- options files --------------------------------------------------------------------------
+
+
+def files(stage: str) -> list[Any]:
+    paths = [
+        path
+        for path in sorted(OPTIONS.rglob("*.yaml"))
+        if yaml.safe_load(path.read_text(encoding="utf-8"))["stage"] == stage
+    ]
+    return [pytest.param(path, id=str(path.relative_to(OPTIONS))) for path in paths]
+
+
+@pytest.mark.parametrize("path", [*files("teacher"), *files("compress")])
+def test_options_file_dry_runs_without_its_data(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = yaml.safe_load(path.read_text(encoding="utf-8"))["stage"]
+    ended = call(stage, path, "--dry-run")
+    assert ended.code == 0, ended.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [*files("supernet"), *files("search")])
+def test_options_file_says_which_weights_it_lacks(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = yaml.safe_load(path.read_text(encoding="utf-8"))["stage"]
+    ended = call(stage, path, "--dry-run")
+    assert ended.code == 2
+    assert ended.err.startswith("CheckpointError: no weights ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", files("supernet"))
+def test_supernet_options_fit_the_teacher_of_their_task(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = Path(yaml.safe_load(path.read_text(encoding="utf-8"))["teacher"]["weights"])
+    teachers = [load_options(TeacherOptions, p.values[0]) for p in files("teacher")]
+    mine = [options for options in teachers if options.run == weights]
+    if not mine:
+        pytest.skip(f"{weights} is a download")
+    description = {"generator": mine[0].generator.model_dump(mode="json")}
+    module = build_generator(mine[0].generator)
+    save_network(weights / "weights.safetensors", module, description)
+    facts = one_object(call("supernet", path, "--dry-run", "--json"))
+    assert facts["space"]["size"] > 1
+    assert facts["space"]["macs"][0] < facts["space"]["macs"][1] <= facts["macs"] * 1.001

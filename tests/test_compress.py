@@ -1,0 +1,225 @@
+"""The whole way: from a data set to exported generators and the report, in one command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import make_paired, make_unpaired
+
+from gancompress.checkpoint.network import load_network, load_supernet
+from gancompress.cli import compress
+from gancompress.cli.main import main
+from gancompress.data import load_split, to_float
+from gancompress.errors import Interrupted
+from gancompress.export import OnnxGenerator
+from gancompress.search import Evaluator
+from gancompress.training.loop import Trainer
+from runs import Crash, at_call, crash, fingerprints, write_compress
+
+pytestmark = pytest.mark.slow
+BUDGETS = ("300K", "250K", "200K")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A finished compression."""
+
+    options: Path
+    out: str
+
+    @property
+    def run(self) -> Path:
+        return self.options.parent / "run"
+
+
+def run(options: Path, *flags: str) -> None:
+    assert main(["compress", str(options), *flags]) == 0
+
+
+def exported(folder: Path) -> dict[str, str]:
+    return fingerprints(folder / "export")
+
+
+def table(text: str) -> list[list[str]]:
+    """Cells of the table in the output, by line, without the latency."""
+    lines = text.splitlines()
+    head = next(i for i, line in enumerate(lines) if "MACs" in line and "latency" in line.lower())
+    body = [line for line in lines[head + 1 :] if re.match(r"\s*(teacher|subnet)\b.*\d", line)]
+    where = [m.group() for m in re.finditer(r"\S+(?: \S+)*", lines[head])]
+    latency = next(i for i, name in enumerate(where) if "latency" in name.lower())
+    cells = [re.split(r"\s{2,}", line.strip()) for line in body]
+    return [[cell for i, cell in enumerate(row) if i != latency] for row in cells]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
+    """A compression that nothing has interrupted; ONNX files are made of it alone."""
+    folder = tmp_path_factory.mktemp("compress")
+    root = make_paired(folder / "data", 32)
+    budgets = f"search.budgets=[{', '.join(BUDGETS)}]"
+    options = write_compress(folder, root, budgets)
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *text, **_: lines.append(" ".join(map(str, text))))
+        run(options)
+    return Compressed(options, "\n".join(lines))
+
+
+def test_compression_ends_with_table_files_and_report(whole: Compressed) -> None:
+    last = whole.out.splitlines()[-1]
+    assert last == f"report: {whole.run / 'report.html'}"
+    page = (whole.run / "report.html").read_text(encoding="utf-8")
+    rows = table(whole.out)
+    assert [row[0] for row in rows] == ["teacher", *(f"subnet <= {b}" for b in BUDGETS)]
+    for path in (whole.run / "export").iterdir():
+        if path.suffix in (".onnx", ".safetensors"):
+            assert f"export/{path.name}" in page
+            assert path.with_name(f"{path.name}.proof.json").exists()
+    assert len(list((whole.run / "export").glob("*.onnx"))) == 3
+
+
+def test_every_stage_leaves_a_folder_that_is_done(whole: Compressed) -> None:
+    for stage in ("teacher", "supernet", "search"):
+        folder = whole.run / stage
+        assert {"config.yaml", "done.json"} <= {path.name for path in folder.iterdir()}
+        assert not (folder / "state.pt").exists()
+        assert not list(folder.glob(".*.partial"))
+
+
+def test_exported_subnets_fit_their_budgets_and_compute_the_same(whole: Compressed) -> None:
+    net, _ = load_supernet(whole.run / "supernet")
+    chosen = json.loads((whole.run / "search" / "done.json").read_text())["chosen"]
+    assert len(chosen) == 3
+    data = load_split(_data(whole), "test", 32).inputs
+    x = to_float(torch.stack([data[i] for i in range(3)]))
+    for budget, trial in chosen.items():
+        subnet = net.space.parse(trial["subnet"])
+        assert net.macs(subnet, 32) == trial["macs"] <= int(budget)
+        file = whole.run / "export" / f"{subnet}"
+        plain = load_network(file.with_suffix(".safetensors")).module
+        with torch.no_grad():
+            wanted = net(x, subnet)
+            assert torch.equal(plain(x), wanted)
+        found = OnnxGenerator(file.with_suffix(".onnx"), threads=1)(x)
+        assert float((found - wanted).abs().max()) < 1e-3
+
+
+def _data(whole: Compressed) -> Any:
+    from gancompress.config import SupernetOptions, load_options
+
+    return load_options(SupernetOptions, whole.run / "supernet" / "config.yaml").data
+
+
+def test_running_again_repeats_the_table_and_trains_nothing(
+    whole: Compressed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = exported(whole.run)
+    monkeypatch.setattr(Trainer, "fit", crash)
+    monkeypatch.setattr("gancompress.search.stage._run_trials", crash)
+    run(whole.options, "--set", "export=[safetensors]")
+    out = capsys.readouterr().out
+    assert table(out) == table(whole.out)
+    assert exported(whole.run) == files
+    assert out.count("(done before)") == 3
+
+
+def test_json_lists_teacher_and_subnets(
+    whole: Compressed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(whole.options, "--set", "export=[safetensors]", "--json")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    content = json.loads(out)
+    assert [row["label"] for row in content["rows"]][0] == "teacher"
+    assert len(content["rows"]) == 4
+    macs = [row["macs"] for row in content["rows"]]
+    assert macs == sorted(macs, reverse=True)
+    assert Path(content["report"]).exists()
+    assert all(Path(file).exists() for file in content["files"].values())
+
+
+# (class or module, name, number of the call before which the process dies)
+DEATHS: list[tuple[Any, str, int]] = [
+    (Trainer, "_advance", 4),  # teacher
+    (Trainer, "_checkpoint", 1),  # the teacher is at 8 images
+    (Trainer, "_advance", 5),  # its last two steps, then the supernet's
+    (Trainer, "_evaluate", 1),  # supernet
+    (Evaluator, "scores", 6),  # search
+    (compress, "export_network", 2),
+    (compress, "write_report", 1),
+]
+
+
+def test_compression_killed_in_every_stage_ends_with_the_same_files(
+    whole: Compressed, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.options.parent / "data", tmp_path / "data")
+    budgets = f"search.budgets=[{', '.join(BUDGETS)}]"
+    kinds = "compress.export=[safetensors]"
+    options = write_compress(tmp_path, tmp_path / "data", budgets, kinds)
+    for owner, name, number in DEATHS:
+        with pytest.MonkeyPatch.context() as patch:
+            at_call(patch, owner, name, number, crash)
+            with pytest.raises(Crash):
+                run(options)
+    run(options)
+    assert exported(tmp_path / "run") == exported(whole.run)
+    for stage in ("teacher", "supernet"):
+        assert fingerprints_of_weights(tmp_path / "run" / stage) == fingerprints_of_weights(
+            whole.run / stage
+        )
+
+
+def fingerprints_of_weights(folder: Path) -> dict[str, str]:
+    """Without the copy of the teacher, whose header names the folder that it came from."""
+    return {k: v for k, v in fingerprints(folder).items() if k != "teacher.safetensors"}
+
+
+def test_stopped_compression_exits_with_75_and_goes_on(
+    whole: Compressed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole.options.parent / "data", tmp_path / "data")
+    kinds = "compress.export=[safetensors]"
+    options = write_compress(tmp_path, tmp_path / "data", "search.budgets=[250K]", kinds)
+
+    def stop() -> None:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        at_call(patch, Evaluator, "scores", 3, stop)
+        assert main(["compress", str(options)]) == 75
+    run(options)
+    assert exported(tmp_path / "run").items() <= exported(whole.run).items()
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("supernet.student.name=mobile_resnet_6blocks", "supernet.loss.lambda_distill=0"),
+    ],
+    ids=["same", "separable"],
+)
+def test_unpaired_compression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sets: tuple[str, ...]
+) -> None:
+    make: Callable[..., Path] = make_unpaired
+    root = make(tmp_path / "data", 32)
+    kinds = ("compress.export=[safetensors, pth]", "search.num_trials=6", "search.population=4")
+    options = write_compress(tmp_path, root, *kinds, *sets)
+    run(options)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    rows = table(out)
+    assert rows[0][0] == "teacher"
+    assert len(rows) >= 2
+    for path in (tmp_path / "run" / "export").glob("*.pth"):
+        load_network(path)
