@@ -58,7 +58,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, options files, a teacher, a supernet and a search, all made by commands."""
+    """Data, options files, and a teacher, a supernet and a search made by commands."""
     folder = tmp_path_factory.mktemp("cli")
     root = make_paired(folder / "data", 32)
     compress = write_compress(
@@ -74,6 +74,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "garbage.pth").write_bytes(b"no checkpoint")
     (folder / "garbage.safetensors").write_bytes(b"no checkpoint")
     (folder / "garbage.onnx").write_bytes(b"no checkpoint")
+    judge = folder / "run" / "teacher" / "discriminator.safetensors"
+    shutil.copy(judge, folder / "judge.safetensors")
     torch.save({"weight": torch.ones(3)}, folder / "other.pth")
     (folder / "list.yaml").write_text("- a\n- b\n")
     (folder / "broken.yaml").write_text("run: [unclosed\n")
@@ -107,7 +109,7 @@ MISTAKES: dict[str, str] = {
     "teacher teacher.yaml --set seed.a=1": r"'seed' is a value, not a section",
     "teacher teacher.yaml --set seed=[": r"the value is not YAML",
     "teacher teacher.yaml --set seed=many": r"seed: .*valid integer",
-    "teacher teacher.yaml --set generator.name=resnet_7blocks": (
+    "teacher teacher.yaml --set run=new --set generator.name=resnet_7blocks": (
         r"unknown generator 'resnet_7blocks'; did you mean 'resnet_.blocks'\?"
     ),
     "teacher teacher.yaml --device nonsense": r"ConfigError: --device nonsense cannot be used here",
@@ -116,7 +118,7 @@ MISTAKES: dict[str, str] = {
     "teacher teacher.yaml --set run=new --set data.root=empty": r"empty/train holds no images",
     "teacher teacher.yaml --set run=new --set data.root=spoilt": r"spoilt/train/0003\.png: not a",
     "teacher teacher.yaml --set run=new --set data.mode=unpaired": r"no folder .*trainA",
-    "teacher teacher.yaml --set run=list.yaml/run": r"list\.yaml",
+    "teacher teacher.yaml --set run=list.yaml/run": r"NotADirectoryError: .*list\.yaml",
     "teacher teacher.yaml --set schedule.lr=1": r"schedule\.lr: 0\.001 -> 1\.0",
     "supernet supernet.yaml --set run=new --set teacher.weights=nowhere": r"no weights nowhere",
     "supernet supernet.yaml --set run=new --set teacher.weights=garbage.pth": (
@@ -128,8 +130,8 @@ MISTAKES: dict[str, str] = {
     "supernet supernet.yaml --set run=new --set teacher.weights=other.pth": (
         r"other\.pth is neither a ResNet nor a U-Net"
     ),
-    "supernet supernet.yaml --set run=new --set teacher.weights=run/teacher/discriminator.safetensors": (
-        r"CheckpointError: .*discriminator\.safetensors"
+    "supernet supernet.yaml --set run=new --set teacher.weights=judge.safetensors": (
+        r"CheckpointError: judge\.safetensors"
     ),
     "supernet supernet.yaml --set run=new --set teacher.weights=null": r"give teacher\.weights",
     "supernet supernet.yaml --set run=new --set student.widths=[0.5,2]": r"SpaceError: .*\(0, 1\]",
@@ -222,7 +224,7 @@ DRY_RUNS = [
     "supernet supernet.yaml",
     "supernet supernet.yaml --set student.name=mobile_resnet_6blocks",
     "search search.yaml",
-    "search run/supernet --macs 300K --macs 400000",
+    "search run/supernet --macs 4M --macs 4500000",
     "search run/search",
     f"finetune run/supernet --subnet {SUBNET}",
     "finetune run/search --subnet 4_4_4_4_4_4",
@@ -256,7 +258,7 @@ def test_dry_run_shows_options_costs_and_shapes(
     ended = call("supernet", "supernet.yaml", "--dry-run", "--set", "seed=12")
     assert "seed: 12" in ended.out
     assert "student: 256 subnets from 4_4_4_4_4_4_4_4" in ended.out
-    assert "model.1.weight: (1, 3, 32, 32) -> (1, 8, 32, 32)" in ended.out.replace("[", "(")
+    assert "  model.4.weight: (1, 8, 32, 32) -> (1, 16, 16, 16)\n" in ended.out
     facts = json.loads(call("teacher", "teacher.yaml", "--dry-run", "--json").out)
     assert facts["size"] == 32
     assert facts["macs_paper"] > facts["macs"] > 0
@@ -305,11 +307,10 @@ def test_plain_output_names_what_was_written(
     call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    ended = call(
-        "export", "run/search", "--to", "safetensors", "--output", tmp_path / "small.safetensors"
-    )
+    path = tmp_path / "small.safetensors"
+    ended = call("export", "run/search", "--to", "safetensors", "--output", path)
     assert ended.code == 0
-    assert f"{tmp_path / 'small.safetensors'}" in ended.out
+    assert str(path) in ended.out
     assert "on 16 real images" in ended.out
     ended = call("search", "run/search")
     assert "4 subnets evaluated" in ended.out

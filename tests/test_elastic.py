@@ -89,22 +89,22 @@ def test_supernet_computes_what_the_extracted_subnet_computes(name: str, norm: s
     for _ in range(NUM_SUBNETS):
         subnet = net.space.sample(rng)
         small = net.extract(subnet)
-        assert torch.equal(net(x, subnet), small(x)), subnet
+        assert torch.equal(net(x, subnet), run_checked(small, x)), subnet
         assert net.num_parameters(subnet) == sum(p.numel() for p in small.parameters())
-        assert_widths_agree(small, x)
     assert all(torch.equal(before[key], tensor) for key, tensor in net.state_dict().items())
 
 
-def assert_widths_agree(module: nn.Module, x: Tensor) -> None:
-    """What every layer says of its widths is what its tensors have and its input brings."""
+def run_checked(module: nn.Module, x: Tensor) -> Tensor:
+    """The output; every layer's widths must be those of its tensors and of what it is given."""
     hooks = [
         layer.register_forward_pre_hook(_check_input)
         for layer in module.modules()
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d | nn.BatchNorm2d)
     ]
-    module(x)
+    out = module(x)
     for hook in hooks:
         hook.remove()
+    return out
 
 
 def _check_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -130,6 +130,20 @@ def test_macs_are_those_of_torchs_counter_at_any_size(name: str) -> None:
         for height, width in ((side, side), (2 * side, 3 * side)):
             assert 2 * net.macs(subnet, (height, width)) == flops(small, height, width)
         assert net.macs(subnet, side) == net.macs(subnet, (side, side))
+
+
+@pytest.mark.parametrize("place", [{"device": "meta"}, {"dtype": torch.float64}], ids=str)
+def test_costs_and_extraction_follow_the_supernets_device_and_type(
+    place: dict[str, object], rng: random.Random
+) -> None:
+    net = make_supernet("resnet_6blocks", "batch")
+    subnet = net.space.sample(rng)
+    macs = net.macs(subnet, 48)
+    moved = make_supernet("resnet_6blocks", "batch").to(**place)
+    assert moved.macs(subnet, 48) == macs
+    for tensor in moved.extract(subnet).parameters():
+        expected = torch.empty(0, **place)
+        assert (tensor.dtype, tensor.device) == (expected.dtype, expected.device)
 
 
 @few_generators

@@ -46,6 +46,29 @@ class Functional(nn.Module):
         return torch.tanh(self.last(out))
 
 
+class OwnNorm(nn.Module):
+    """A norm that notes its width, with a constant that is no buffer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_features = channels
+        self.bias = nn.Parameter(torch.randn(channels, 1, 1))
+        self.gain = nn.Parameter(torch.randn(channels))
+        self.constant = torch.tensor(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain.reshape(-1, 1, 1) + self.bias * self.constant
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(3, 8), OwnNorm(8), nn.ReLU(), conv(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
 class SqueezeExcite(nn.Module):
     """Channels weighted by a small network over their means."""
 
@@ -264,6 +287,7 @@ class Subclassed(nn.Module):
 # how many channel groups each has
 FOREIGN: dict[Callable[[], nn.Module], int] = {
     Functional: 3,
+    Normed: 1,
     SqueezeExcite: 2,
     ConvSqueezeExcite: 2,
     Positional: 1,

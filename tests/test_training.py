@@ -521,8 +521,8 @@ SUPERNET_LOSSES = [
     ("supernet", ("sampling.schedule=uniform", "loss.taps=[model.10, 'model.12:model.13']")),
     ("supernet", ("student.name=mobile_resnet_6blocks", "sampling.inplace=1")),
     ("supernet", (f"teacher.weights={UNET}", *UNET_SIZE, "loss.lambda_gan=0")),
-    ("supernet", (f"teacher.weights={UNET}", *UNET_SIZE, "student.name=mobile_resnet_6blocks")
-     + ("loss.taps=['model.9:model.model.1.model.1']",)),
+    ("supernet", (f"teacher.weights={UNET}", *UNET_SIZE, "student.name=mobile_resnet_6blocks",
+                  "loss.taps=['model.9:model.model.1.model.1']")),
     ("supernet", ("student.name=unet_64", *UNET_SIZE, "loss.lambda_distill=0")),
     ("supernet", ("student.inherit=false", "student.tie_blocks=false")),
     ("unpaired supernet", ("loss.gan_mode=lsgan", "sampling.num_random=2")),

@@ -50,7 +50,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: Json) -> None:
         tensors: Named tensors, on any device.
         header: Whatever `load_tensors` shall give back; must be JSON.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # copies: the format refuses tensors that share memory, as tied weights do
+    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     metadata = {HEADER: json.dumps({"format": FORMAT, **header})}
     write_atomic(path, save(plain, metadata=metadata))
 
@@ -69,7 +70,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
         raise CheckpointError(f"no weights {path}") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
-    return check_finite(tensors, path), dict(json.loads(header))
+    try:
+        content = json.loads(header)
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: its '{HEADER}' header is no JSON object")
+    return check_finite(tensors, path), content
 
 
 def check_finite(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from gancompress.checkpoint.files import check_finite, load_pickle
@@ -23,8 +24,6 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 def load_foreign(path: Path) -> Tensors:
     """Tensors of a `.pth` file: a bare state dict, with or without the `module.` prefix.
-
-    Statistics that old InstanceNorm layers stored and never used are left out.
 
     Raises:
         CheckpointError: Not a readable file of named tensors.
@@ -40,15 +39,24 @@ def load_foreign(path: Path) -> Tensors:
             f"{path}: '{odd[0]}' is no tensor; a generator's state dict is needed"
         )
     tensors = {str(name).removeprefix("module."): value for name, value in content.items()}
-    return check_finite(_without_unused_statistics(tensors), path)
+    return check_finite(_with_counts(tensors), path)
 
 
-def _without_unused_statistics(tensors: Tensors) -> Tensors:
+def without_unused_statistics(tensors: Tensors) -> Tensors:
+    """Leave out the statistics that old InstanceNorm layers stored and never used."""
+
     def unused(name: str) -> bool:
         layer, _, leaf = name.rpartition(".")
         return leaf in _STATISTICS and f"{layer}.weight" not in tensors
 
     return {name: tensor for name, tensor in tensors.items() if not unused(name)}
+
+
+def _with_counts(tensors: Tensors) -> Tensors:
+    """Batch norms of PyTorch before 0.4.1 did not count their batches."""
+    layers = [n.removesuffix("running_mean") for n in tensors if n.endswith(".running_mean")]
+    batch_norms = [layer for layer in layers if f"{layer}weight" in tensors]
+    return {f"{layer}num_batches_tracked": torch.tensor(0) for layer in batch_norms} | tensors
 
 
 def infer_generator(tensors: Tensors, path: Path) -> GeneratorOptions:
@@ -71,13 +79,13 @@ def infer_generator(tensors: Tensors, path: Path) -> GeneratorOptions:
 
 def _infer_resnet(tensors: Tensors, path: Path) -> GeneratorOptions:
     blocks = sorted({int(m[1]) for n in tensors if (m := re.match(r"model\.(\d+)\.conv_block", n))})
-    pattern = re.compile(rf"model\.{blocks[0]}\.conv_block\.(\d+)\.(?:conv\.0\.)?weight$")
+    pattern = re.compile(r"model\.10\.conv_block\.(\d+)\.(?:conv\.0\.)?weight$")
     convs = sorted(int(m[1]) for n, t in tensors.items() if (m := pattern.match(n)) and t.ndim == 4)
     separable = any(".conv.2.weight" in name for name in tensors)
     kind = f"{'mobile_' if separable else ''}resnet_{len(blocks)}blocks"
     styles = {(1, 5): ("reflect", None), (1, 6): ("reflect", 0.0), (0, 3): ("zero", None)}
     styles[(0, 4)] = ("zero", 0.0)
-    if blocks[0] != 10 or len(convs) != 2 or (convs[0], convs[1]) not in styles:
+    if len(convs) != 2 or (convs[0], convs[1]) not in styles:
         raise CheckpointError(
             f"{path}: a ResNet generator with another layout than the reference's"
         )
@@ -86,7 +94,8 @@ def _infer_resnet(tensors: Tensors, path: Path) -> GeneratorOptions:
         raise CheckpointError(
             f"{path}: a ResNet generator of {len(blocks)} blocks; 6 or 9 are known"
         )
-    stem, head = tensors["model.1.weight"], tensors[f"model.{blocks[-1] + 8}.weight"]
+    stem = _kernel(tensors, "model.1.weight", path)
+    head = _kernel(tensors, f"model.{blocks[-1] + 8}.weight", path)
     return GeneratorOptions(
         name=kind,
         input_nc=stem.shape[1],
@@ -103,7 +112,8 @@ def _infer_unet(tensors: Tensors, path: Path) -> GeneratorOptions:
     num_downs = max(depths)
     if num_downs not in (6, 7, 8):
         raise CheckpointError(f"{path}: a U-Net of {num_downs} levels; 6, 7 or 8 are known")
-    first, last = tensors["model.model.0.weight"], tensors["model.model.3.weight"]
+    first = _kernel(tensors, "model.model.0.weight", path)
+    last = _kernel(tensors, "model.model.3.weight", path)
     return GeneratorOptions(
         name=f"unet_{2**num_downs}",
         input_nc=first.shape[1],
@@ -111,6 +121,18 @@ def _infer_unet(tensors: Tensors, path: Path) -> GeneratorOptions:
         ngf=first.shape[0],
         norm=_infer_norm(tensors, "model.model.1.model.2", "model.model.1.model.1"),
     )
+
+
+def _kernel(tensors: Tensors, name: str, path: Path) -> Tensor:
+    """The weight of a convolution.
+
+    Raises:
+        CheckpointError: It is missing or has another shape.
+    """
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim != 4 or not tensor.numel():
+        raise CheckpointError(f"{path}: {name} is missing, or no weight of a convolution")
+    return tensor
 
 
 def _infer_norm(tensors: Tensors, norm_layer: str, conv_layer: str) -> Norm:
@@ -126,7 +148,7 @@ def infer_discriminator(tensors: Tensors, path: Path) -> tuple[DiscriminatorOpti
         CheckpointError: Neither an n-layer nor a pixel PatchGAN.
     """
     if "net.0.weight" in tensors:
-        first = tensors["net.0.weight"]
+        first = _kernel(tensors, "net.0.weight", path)
         norm = _infer_norm(tensors, "net.3", "net.2")
         options = DiscriminatorOptions(name="pixel", ndf=first.shape[0], norm=norm)
         return options, int(first.shape[1])
@@ -135,7 +157,7 @@ def infer_discriminator(tensors: Tensors, path: Path) -> tuple[DiscriminatorOpti
     ]
     if "model.0.weight" not in tensors or len(convs) < 3:
         raise CheckpointError(f"{path} is no PatchGAN discriminator (n-layer or pixel)")
-    first = tensors["model.0.weight"]
+    first = _kernel(tensors, "model.0.weight", path)
     options = DiscriminatorOptions(
         name="n_layers",
         ndf=first.shape[0],

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
-from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.config import DataOptions, SupernetOptions, load_options
-from gancompress.data import load_split, to_float
+from gancompress.data import load_split, spread, stack, to_float
 from gancompress.elastic import Supernet, calibrated
+from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 
 MAX_CALIBRATION = 64
+CALIBRATION_BATCH = 16
 
 
 def load_model(path: Path, subnet: str | None = None, factory: str | None = None) -> Network:
@@ -33,20 +36,18 @@ def load_model(path: Path, subnet: str | None = None, factory: str | None = None
         ConfigError: A subnet is named where there is no supernet.
         SpaceError: The subnet does not belong to the supernet.
     """
-    stage = run_stage(path)
-    if stage == "search":
+    if run_stage(path) == "search":
         subnet = subnet or _smallest_chosen(path)
         path = supernet_of(path)
-        stage = "supernet"
-    if stage == "supernet":
-        net, network = load_supernet(path)
+    network = load_network(path, factory)
+    if "space" in network.header:
+        net = as_supernet(network)
         chosen = net.space.parse(subnet) if subnet else net.space.largest()
         network.module = calibrated(net, chosen, calibration_images(path, net))
         network.header = {**network.header, "subnet": str(chosen)}
-        return network
-    if subnet is not None:
+    elif subnet is not None:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
-    return load_network(path, factory)
+    return network
 
 
 def run_stage(path: Path) -> str | None:
@@ -81,12 +82,25 @@ def run_data(path: Path) -> tuple[DataOptions, int] | None:
 
 
 def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
-    """Held-out inputs one at a time, read only if the subnet has statistics to calibrate."""
+    """Training inputs for a subnet's statistics; nothing is read if it keeps none.
+
+    Raises:
+        ConfigError: There are statistics to calibrate, but the path is no run folder with data.
+    """
+    if not norms_with_statistics(net.generator):
+        return
+    if run_stage(run) != "supernet":
+        raise ConfigError(f"{run} is no run folder, and batch norms need its training data")
     options = load_options(SupernetOptions, run / "config.yaml")
-    split = load_split(options.data, "search", options.data.crop_size)
-    device = next(net.parameters()).device
-    for index in range(min(len(split.inputs), MAX_CALIBRATION)):
-        yield to_float(split.inputs[index][None]).to(device)
+    yield from calibration_batches(options.data, next(net.parameters()).device)
+
+
+def calibration_batches(data: DataOptions, device: torch.device) -> Iterator[Tensor]:
+    """The same batches of training inputs for whoever calibrates: search, export, translation."""
+    inputs = load_split(data, "train", data.crop_size).inputs
+    chosen = spread(len(inputs), MAX_CALIBRATION)
+    for start in range(0, len(chosen), CALIBRATION_BATCH):
+        yield to_float(stack(inputs, chosen[start : start + CALIBRATION_BATCH])).to(device)
 
 
 def _smallest_chosen(path: Path) -> str:

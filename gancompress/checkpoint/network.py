@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import Json, load_tensors, save_tensors
-from gancompress.checkpoint.foreign import infer_discriminator, infer_generator, load_foreign
+from gancompress.checkpoint.foreign import (
+    infer_discriminator,
+    infer_generator,
+    load_foreign,
+    without_unused_statistics,
+)
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
@@ -65,13 +70,28 @@ def build_network(description: Json, source: str) -> Network:
     """
     if "generator" in description:
         options = build(GeneratorOptions, dict(description["generator"]), source)
+        require_rgb(options, source)
         module = build_generator(options)
         return Network(module.eval(), description, STRIDES[options.name], source)
     if "module" in description:
         module = call_factory(description["module"])
-        stride = int(getattr(module, "stride", 4))
+        stride = getattr(module, "stride", None)
+        stride = stride if isinstance(stride, int) else 4
         return Network(module.eval(), description, stride, source)
     raise CheckpointError(f"{source} does not say which network its tensors belong to")
+
+
+def require_rgb(options: GeneratorOptions, source: str) -> None:
+    """Images are read and written as RGB.
+
+    Raises:
+        ConfigError: The generator has another number of channels.
+    """
+    if (options.input_nc, options.output_nc) != (3, 3):
+        raise ConfigError(
+            f"{source}: a generator from {options.input_nc} to {options.output_nc} channels; "
+            "only RGB to RGB (3 to 3) is supported"
+        )
 
 
 def call_factory(name: str) -> nn.Module:
@@ -81,12 +101,14 @@ def call_factory(name: str) -> nn.Module:
         ConfigError: The name is malformed, cannot be imported, or gives no module.
     """
     module_name, separator, attribute = name.partition(":")
-    if not separator:
+    if not (separator and module_name and attribute) or name.startswith("."):
         raise ConfigError(f"'{name}' is no factory; write package.module:factory")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"cannot import the factory '{name}': {error}") from None
+    if not callable(factory):
+        raise ConfigError(f"'{name}' is no function that returns an nn.Module")
     made = factory()
     if not isinstance(made, nn.Module):
         raise ConfigError(f"'{name}' returned {type(made).__name__}, not an nn.Module")
@@ -132,6 +154,8 @@ def load_network(path: Path, factory: str | None = None, norm: str | None = None
         description = {"module": factory} if factory else header.get("network", {})
     else:
         tensors, header = load_foreign(file), {}
+        if not factory:
+            tensors = without_unused_statistics(tensors)
         description = {"module": factory} if factory else _describe(tensors, file, norm)
     network = build_network(description, str(file))
     try:
@@ -189,7 +213,7 @@ def load_discriminator(path: Path) -> Discriminator:
             raise CheckpointError(f"{path} is no discriminator of ours") from None
         options = build(DiscriminatorOptions, dict(raw), str(path))
     else:
-        tensors = load_foreign(path)
+        tensors = without_unused_statistics(load_foreign(path))
         options, channels = infer_discriminator(tensors, path)
     module = build_discriminator(options, channels)
     try:
@@ -244,8 +268,16 @@ def load_supernet(path: Path) -> tuple[Supernet, Network]:
         CheckpointError: The file is missing, damaged, or holds a plain generator.
     """
     network = load_network(path)
+    return as_supernet(network), network
+
+
+def as_supernet(network: Network) -> Supernet:
+    """The supernet of a loaded generator whose file describes a search space.
+
+    Raises:
+        CheckpointError: It describes none.
+    """
     if "space" not in network.header:
         raise CheckpointError(f"{network.source} is no supernet: its header names no search space")
     space = read_space(network.header["space"])
-    net = Supernet(network.module, torch.empty(network.example_shape), space=space)
-    return net.eval(), network
+    return Supernet(network.module, torch.empty(network.example_shape), space=space).eval()

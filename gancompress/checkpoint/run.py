@@ -15,7 +15,7 @@ from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
 from gancompress.config import Section, differences, dump_options
 from gancompress.errors import ConfigError
 
-COSMETIC = ("log", "run")  # sections that may change between two starts of one run
+COSMETIC = ("log", "run", "data.cache_gb")  # sections that may change between two starts of one run
 
 
 class RunFolder:
@@ -72,7 +72,8 @@ class RunFolder:
             return []
         old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
         changed = differences(old, new)
-        return [line for line in changed if line.partition(":")[0].split(".")[0] not in COSMETIC]
+        keys = [(line.partition(":")[0], line) for line in changed]
+        return [line for key, line in keys if not {key, key.split(".")[0]} & set(COSMETIC)]
 
     def _refuse_changes(self, options: Section) -> None:
         changed = self.changes(options)

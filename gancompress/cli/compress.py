@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from gancompress.checkpoint.models import load_model
-from gancompress.checkpoint.network import Network, load_network
+from gancompress.checkpoint.network import Network, build_network, load_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.context import Context
+from gancompress.cli.files import NUM_PROOF_IMAGES, data_images
 from gancompress.cli.search import show_result
 from gancompress.config import (
     CompressOptions,
@@ -27,13 +28,15 @@ from gancompress.config import (
 from gancompress.cost import format_count, measure_latency
 from gancompress.data import load_split, spread, to_float
 from gancompress.elastic import Supernet
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, export_network
 from gancompress.metrics import all_scores, metric
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.report import Trial as ReportTrial
 from gancompress.search import Evaluator, SearchResult, Trial, search
+from gancompress.search.stage import check_budgets
 from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
+from gancompress.training.student import load_teacher, make_student
 
 NUM_ROWS = 12
 S = TypeVar("S", bound=Section)
@@ -73,10 +76,18 @@ def run_compress(context: Context) -> None:
     """From a teacher to exported subnets and the report; done stages are not run again."""
     stages = load_stages(context)
     if context.args.dry_run:
+        net = preflight(stages)
         sections = [s for s in (stages.teacher, stages.supernet, stages.search) if s is not None]
         context.say("---\n".join(dump_options(section) for section in sections))
+        size = stages.search.size or stages.supernet.data.crop_size
+        low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
+        context.say(
+            f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
+            f"{size}x{size}"
+        )
         context.result({s.__class__.__name__: s.model_dump(mode="json") for s in sections})
         return
+    preflight(stages)
     if stages.teacher is not None:
         _announce(context, "teacher", stages.teacher.run)
         train_teacher(stages.teacher, context.device)
@@ -112,7 +123,7 @@ def load_stages(context: Context) -> Stages:
     own = []
     for text in context.args.set:
         stage, _, rest = text.partition(".")
-        if stage in stage_texts and "=" not in stage:
+        if stage in stage_texts:
             stage_texts[stage].append(rest)
         else:
             own.append(text)
@@ -137,6 +148,30 @@ def load_stages(context: Context) -> Stages:
             f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}"
         )
     return Stages(options.run, teacher, supernet, found, options.export)
+
+
+def preflight(stages: Stages) -> Supernet:
+    """Build the untrained student and check what the search will ask of it, before anything runs.
+
+    Raises:
+        BudgetError: No subnet fits a budget.
+        ConfigError: The metric is unknown, or the stages do not fit together.
+    """
+    metric(stages.search.metric)
+    source = stages.supernet.teacher
+    if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
+        teacher = load_teacher(source)
+    else:
+        if source.weights != stages.teacher.run:
+            raise ConfigError(
+                f"supernet.teacher.weights={source.weights} is not teacher.run={stages.teacher.run}"
+            )
+        description = {"generator": stages.teacher.generator.model_dump(mode="json")}
+        teacher = build_network(description, str(stages.teacher.run))
+    net = make_student(stages.supernet.student, teacher).net
+    size = stages.search.size or stages.supernet.data.crop_size
+    check_budgets(net, size, stages.search.budgets)
+    return net
 
 
 def _announce(context: Context, stage: str, run: Path) -> None:
@@ -165,22 +200,21 @@ def _unseen(
     stages: Stages, size: int, teacher: Network, device: torch.device
 ) -> tuple[Evaluator, str]:
     """Test images, or the search's own where the data has no test folder."""
-    for name in ("test", "search"):
-        try:
-            split = load_split(stages.supernet.data, name, size)
-        except DataError:
-            if name == "search":
-                raise
-            continue
-        net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
-        run = teacher.module.to(device)
-        made = Evaluator.of_split(net, run, split, stages.search.max_test_images, 4, device)
-        return made, name
-    raise AssertionError("unreachable")
+    data = stages.supernet.data
+    folders = ("test", "val") if data.mode == "paired" else ("testA", "testB")
+    name = "test" if any((data.root / folder).is_dir() for folder in folders) else "search"
+    split = load_split(data, name, size)
+    net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
+    run = teacher.module.to(device)
+    made = Evaluator.of_split(net, run, split, stages.search.max_test_images, 4, device)
+    return made, name
 
 
 def _export(stages: Stages, finished: Finished) -> dict[str, Path]:
     images = list(finished.evaluator.inputs[:32])
+    if len(images) < NUM_PROOF_IMAGES:
+        size = finished.evaluator.inputs.shape[-1]
+        images += data_images(stages.supernet.data, size, ("search", "train"))
     files: dict[str, Path] = {}
     for label, network in finished.networks.items():
         if label == "teacher":
@@ -197,6 +231,7 @@ def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> l
     x = to_float(finished.evaluator.inputs[:1])
     modules = {label: network.module.to("cpu") for label, network in finished.networks.items()}
     latencies = measure_latency({k: lambda m=m: m(x) for k, m in modules.items()})  # type: ignore[misc]
+    sizes = {label.partition(" (")[0]: path.stat().st_size / 1e6 for label, path in files.items()}
     rows = []
     for label, network in finished.networks.items():
         net = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
@@ -211,7 +246,7 @@ def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> l
                 macs_paper=net.macs(full, result.size, paper=True),
                 scores={f"{finished.split} {k}": v for k, v in finished.scores[label].items()},
                 latency_ms=latencies[label].median_ms,
-                size_mb=4 * params / 1e6,
+                size_mb=sizes.get(label),
             )
         )
     return rows

@@ -11,7 +11,8 @@ from torch import Tensor
 from gancompress.checkpoint.models import describe, load_model, run_data
 from gancompress.checkpoint.network import Network
 from gancompress.cli.context import Context, existing
-from gancompress.data import list_images, load_split, read_image, to_tensor
+from gancompress.config import DataOptions
+from gancompress.data import list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, OnnxGenerator, export_network
 from gancompress.inference import TranslateOptions, translate_path
@@ -24,6 +25,7 @@ NUM_PROOF_IMAGES = 16
 def run_export(context: Context) -> None:
     """Write one generator to a file, and prove that it computes the same images."""
     args = context.args
+    refuse_options(context)
     kind = lookup(FORMATS, args.to, "export format")
     network = load_model(existing(args.model, "model"), args.subnet, args.module)
     name = network.header.get("subnet", "generator")
@@ -42,6 +44,16 @@ def run_export(context: Context) -> None:
     context.result({"path": str(path), **asdict(proof)})
 
 
+def refuse_options(context: Context) -> None:
+    """These commands have no options file.
+
+    Raises:
+        ConfigError: `--set` or `--seed` is given.
+    """
+    if context.overrides():
+        raise ConfigError(f"--set and --seed say nothing here: {context.overrides()[0]}")
+
+
 def proof_images(model: Path, network: Network, folder: Path | None) -> list[Tensor]:
     """Real inputs for a proof, cropped to the generator's stride; (3, H, W) uint8.
 
@@ -55,8 +67,16 @@ def proof_images(model: Path, network: Network, folder: Path | None) -> list[Ten
     if data is None:
         raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")
     options, size = data
-    inputs = load_split(options, "search", size).inputs
-    return [inputs[i] for i in range(min(len(inputs), NUM_PROOF_IMAGES))]
+    return data_images(options, size, ("search", "train"))
+
+
+def data_images(data: DataOptions, size: int, splits: tuple[str, ...]) -> list[Tensor]:
+    """Up to 16 inputs, from the first of these splits that have as many together."""
+    images: list[Tensor] = []
+    for split in splits:
+        inputs = load_split(data, split, size).inputs
+        images += [inputs[i] for i in spread(len(inputs), NUM_PROOF_IMAGES - len(images))]
+    return images
 
 
 def _crop(image: Tensor, stride: int) -> Tensor:
@@ -82,6 +102,7 @@ def load_generator(
 def run_translate(context: Context) -> None:
     """Translate an image, a folder or a video."""
     args = context.args
+    refuse_options(context)
     model = existing(args.model, "model")
     generator, stride = load_generator(model, args.subnet, args.module, context.device)
     options = TranslateOptions(

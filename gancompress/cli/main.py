@@ -93,9 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{type(error).__name__}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        warn("interrupted; the same command goes on")
+        return 75
     except BrokenPipeError:
         return 141
+    except OSError as error:  # a full disk, no permission, a file where a folder should be
+        if error.errno is None:
+            raise
+        warn(f"{type(error).__name__}: {error}")
+        return GanCompressError.exit_code
     return 0
 
 

@@ -124,7 +124,6 @@ class TeacherSource(Section):
     module: str | None = None
     discriminator: Path | None = None  # reused by the student where given or found in the run
     norm: Literal["instance", "batch", "none"] | None = None  # where tensors cannot tell
-    precision: Precision = "auto"
 
 
 class StudentOptions(Section):

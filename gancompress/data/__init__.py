@@ -1,6 +1,6 @@
 """Images, data sets and batches."""
 
-from gancompress.data.batches import Batch, BatchStream
+from gancompress.data.batches import Batch, BatchStream, mix
 from gancompress.data.datasets import ImageSet, Split, load_split, spread, stack
 from gancompress.data.images import (
     list_images,
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "list_images",
     "load_split",
+    "mix",
     "read_image",
     "save_image",
     "spread",

@@ -58,7 +58,7 @@ class BatchStream:
 
     def _item(self, k: int) -> list[Tensor | None]:
         """Input, target and pseudo target, cropped alike where they show the same thing."""
-        rng = torch.Generator().manual_seed(_mix(self.seed, k, 0))
+        rng = torch.Generator().manual_seed(mix(self.seed, k, 0))
         split = self.split
         index = self._index(split.inputs, k, side=0)
         together: list[Tensor | None] = [split.inputs[index], None, None]
@@ -80,7 +80,7 @@ class BatchStream:
         key = (side, epoch)
         if key not in self._orders:
             self._orders = {old: order for old, order in self._orders.items() if old[0] != side}
-            rng = torch.Generator().manual_seed(_mix(self.seed, epoch, 1 + side))
+            rng = torch.Generator().manual_seed(mix(self.seed, epoch, 1 + side))
             self._orders[key] = torch.randperm(len(images), generator=rng).tolist()
         return self._orders[key][offset]
 
@@ -93,7 +93,7 @@ class BatchStream:
         return pixels
 
 
-def _mix(seed: int, position: int, stream: int) -> int:
+def mix(seed: int, position: int, stream: int) -> int:
     """One 63-bit seed from three numbers (a linear congruence, distinct for small inputs)."""
     return (
         seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + stream * 0x8CB92BA72F3D8DD7

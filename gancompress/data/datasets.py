@@ -139,7 +139,7 @@ def load_split(options: DataOptions, split: str, size: int) -> Split:
         return Split(inputs, targets, paired=True)
     sides = ("A", "B") if options.direction == "AtoB" else ("B", "A")
     a = ImageSet(_split_files(options, split, sides[0]), size, None, options.cache_gb / 2)
-    if not any(options.root.glob(f"*{sides[1]}")):
+    if split != "test" and not (options.root / f"train{sides[1]}").is_dir():
         return Split(a, None, paired=False)
     b = ImageSet(_split_files(options, split, sides[1]), size, None, options.cache_gb / 2)
     return Split(a, b, paired=False)
@@ -155,6 +155,10 @@ def _split_files(options: DataOptions, split: str, side: str) -> list[Path]:
         files = list_images(found[0])
     elif split == "search":
         files = _held_out(list_images(root / f"train{side}"), options.search_fraction)[1]
+        if not files:
+            raise DataError(
+                f"{root} has no search{side} folder: data.search_fraction must be above 0"
+            )
     else:
         raise DataError(f"{root} has no folder {' or '.join(names)}: {_layout(options, root)}")
     if split == "train" and not (root / f"search{side}").is_dir():

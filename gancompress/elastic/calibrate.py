@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gancompress.elastic.space import Subnet
 from gancompress.elastic.supernet import Supernet
 
+Norm = nn.BatchNorm2d | nn.InstanceNorm2d | nn.SyncBatchNorm
+
 
 @torch.no_grad()
 def calibrate(generator: nn.Module, batches: Iterable[Tensor]) -> bool:
@@ -33,9 +35,10 @@ def calibrate(generator: nn.Module, batches: Iterable[Tensor]) -> bool:
     generator.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative mean
         norm.train()
-    for batch in batches:
+    for count, batch in enumerate(batches, start=1):
+        for norm in norms:
+            norm.momentum = 1 / count  # cumulative mean
         generator(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -43,13 +46,9 @@ def calibrate(generator: nn.Module, batches: Iterable[Tensor]) -> bool:
     return True
 
 
-def norms_with_statistics(generator: nn.Module) -> list[nn.BatchNorm2d | nn.InstanceNorm2d]:
+def norms_with_statistics(generator: nn.Module) -> list[Norm]:
     """Norms that keep running statistics, which depend on the subnet's widths."""
-    return [
-        m
-        for m in generator.modules()
-        if isinstance(m, nn.BatchNorm2d | nn.InstanceNorm2d) and m.track_running_stats
-    ]
+    return [m for m in generator.modules() if isinstance(m, Norm) and m.track_running_stats]
 
 
 def ready_subnet(

@@ -77,13 +77,19 @@ def record_shapes(graph: fx.GraphModule, shape: Shape) -> Shapes:
     recorder = _ShapeRecorder(graph)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            recorder.run(torch.empty(shape))
+            recorder.run(empty_input(graph, shape))
     except Exception as error:
         reason = str(error).partition("\n")[0]  # torch.fx appends the state of its interpreter
         raise TraceError(
             f"the generator cannot take an input of shape {shape}: {reason}"
         ) from error
     return recorder.shapes
+
+
+def empty_input(module: nn.Module, shape: Shape) -> Tensor:
+    """An input without values, of the type and on the device of a module's parameters."""
+    like = next(module.parameters(), torch.empty(0))
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def module_of(node: fx.Node) -> str:

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 
+from gancompress.elastic.graph import empty_input
 from gancompress.errors import CheckpointError
 
 
@@ -41,6 +43,16 @@ class _InstanceNorm2d(nn.InstanceNorm2d):
             self.momentum if self.momentum is not None else 0.0,
             self.eps,
         )
+
+
+_WIDTHS: dict[type[nn.Module], str] = {  # the attribute that says how many channels come out
+    nn.Conv2d: "out_channels",
+    nn.ConvTranspose2d: "out_channels",
+    nn.Linear: "out_features",
+    nn.BatchNorm2d: "num_features",
+    nn.InstanceNorm2d: "num_features",
+    nn.GroupNorm: "num_channels",
+}
 
 
 def is_depthwise(layer: nn.Module) -> bool:
@@ -75,8 +87,11 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[i
     Raises:
         CheckpointError: A name is missing or unknown, or the widths do not fit together.
     """
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    names = module.state_dict().keys()  # without buffers that files leave out
+    own = {n: t for n, t in (*module.named_parameters(), *module.named_buffers()) if n in names}
+    counters = {n for n in own if n.endswith("num_batches_tracked")}  # old files have none
+    missing = sorted(own.keys() - tensors.keys() - counters)
+    unknown = sorted(tensors.keys() - names)  # second names of shared tensors are known
     ranks = [n for n in own.keys() & tensors.keys() if own[n].ndim != tensors[n].ndim]
     if missing or unknown or ranks:
         listed = [f"missing {n}" for n in missing] + [f"unknown {n}" for n in unknown]
@@ -84,6 +99,8 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[i
         more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
         raise CheckpointError(f"tensors do not fit: {'; '.join(listed[:5])}{more}")
     for name, old in own.items():
+        if name not in tensors:
+            continue
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
         tensor = tensors[name].detach().clone().to(device=old.device, dtype=old.dtype)
@@ -91,14 +108,16 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[i
             owner._parameters[leaf] = nn.Parameter(tensor, old.requires_grad)
         else:
             owner._buffers[leaf] = tensor
-    for layer in module.modules():
+    for name, layer in module.named_modules():
         _fit_layer(layer)
+        _check_layer(layer, name)
     _fit_norms(module, example_shape)
 
 
 def _fit_layer(layer: nn.Module) -> None:
     if isinstance(layer, nn.ConvTranspose2d):
-        layer.in_channels, layer.out_channels = layer.weight.shape[:2]
+        layer.in_channels = layer.weight.shape[0]
+        layer.out_channels = layer.weight.shape[1] * layer.groups
     elif is_depthwise(layer):
         assert isinstance(layer, nn.Conv2d)
         layer.in_channels = layer.out_channels = layer.groups = layer.weight.shape[0]
@@ -107,12 +126,30 @@ def _fit_layer(layer: nn.Module) -> None:
         layer.in_channels = layer.weight.shape[1] * layer.groups
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
-        layer.num_features = layer.running_mean.shape[0]
+    elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
+        own = layer.weight if layer.weight is not None else layer.running_mean
+        layer.num_features = layer.num_features if own is None else len(own)
     elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
         layer.num_channels = layer.weight.shape[0]
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
+
+
+def _check_layer(layer: nn.Module, name: str) -> None:
+    """Refuse what a run on shapes does not see: vectors of another length, another kernel.
+
+    Raises:
+        CheckpointError: A tensor of this layer does not fit the others.
+    """
+    width = next((getattr(layer, _WIDTHS[kind]) for kind in _WIDTHS if isinstance(layer, kind)), 0)
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+        tensor = getattr(layer, leaf, None)
+        if width and tensor is not None and tensor.ndim == 1 and len(tensor) != width:
+            raise CheckpointError(f"{name}.{leaf} has {len(tensor)} values for {width} channels")
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        kernel = tuple(layer.weight.shape[2:])
+        if kernel != layer.kernel_size:
+            raise CheckpointError(f"{name}.weight has kernel {kernel}, not {layer.kernel_size}")
 
 
 def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
@@ -120,17 +157,33 @@ def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d)
-        layer.num_features = inputs[0].shape[1]
+        width = inputs[0].shape[1]
+        own = layer.weight if layer.weight is not None else layer.running_mean
+        if own is not None and len(own) != width:
+            raise CheckpointError(f"a norm of {len(own)} channels is given {width}")
+        layer.num_features = width
 
     norms = [m for m in module.modules() if isinstance(m, nn.InstanceNorm2d | nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     training = module.training
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            module.eval()(torch.empty(example_shape))
+        _run_on_shapes(module.eval(), example_shape)
     except Exception as error:
         raise CheckpointError(f"the widths of these tensors do not fit together: {error}") from None
     finally:
         module.train(training)
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def _run_on_shapes(module: nn.Module, example_shape: tuple[int, ...]) -> None:
+    """Run the forward without computing anything."""
+    x = empty_input(module, example_shape)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    try:
+        functional_call(module, on_meta, (x.to("meta"),))
+    except Exception:  # some forwards use tensors that are no parameters: slower, but takes those
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            module(x)

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from gancompress.errors import CheckpointError, DataError, ExportError
 from gancompress.export.onnx import OnnxGenerator, export_onnx
 from gancompress.tables import lookup
 
-MIN_IMAGES = 16
 Generator = Callable[[Tensor], Tensor]
 
 
@@ -97,42 +97,47 @@ def export_network(network: Network, kind: str, path: Path, images: list[Tensor]
         network: On the CPU, in evaluation mode.
         kind: Entry of `FORMATS`.
         path: Where to write.
-        images: At least 16 real inputs, (3, H, W) uint8, sides multiples of the stride.
+        images: Real inputs (3, H, W) uint8, sides multiples of the stride; 16 or more if possible.
 
     Returns:
         The proof; also written beside the file as `FILE.proof.json`.
 
     Raises:
-        ExportError: The file computes other images, or cannot be read; it is removed.
-        DataError: Too few images.
+        ExportError: The file computes other images, or cannot be read; an older one stays.
+        DataError: No images.
     """
     entry = lookup(FORMATS, kind, "export format")
-    if len(images) < MIN_IMAGES:
-        raise DataError(f"the proof needs at least {MIN_IMAGES} images, there are {len(images)}")
+    if not images:
+        raise DataError("the proof needs real images, there are none")
     note = path.with_name(f"{path.name}.proof.json")
-    note.unlink(missing_ok=True)  # that of an older file proves nothing for this one
-    entry.write(path, network)
+    draft = path.with_name(f".{path.stem}.unproven{path.suffix}")
     try:
-        difference = _largest_difference(network.module, entry.read(path, network), images)
+        entry.write(draft, network)
+        difference = _largest_difference(network.module, entry.read(draft, network), images)
+        if not difference <= entry.tolerance:
+            raise ExportError(
+                f"{path} would differ from the generator by {difference:.3g} (accepted: "
+                f"{entry.tolerance:.3g}); it was not written"
+            )
+        note.unlink(missing_ok=True)  # that of an older file proves nothing for this one
+        draft.replace(path)
     except CheckpointError as error:
-        path.unlink()
-        raise ExportError(f"{error}\n  The file was removed.") from None
+        raise ExportError(f"{error}\n  {path} was not written.") from None
+    finally:
+        draft.unlink(missing_ok=True)
     proof = Proof(path.name, len(images), difference, entry.tolerance)
-    if not difference <= entry.tolerance:
-        path.unlink()
-        raise ExportError(
-            f"{path} differs from the generator by {difference:.3g} (accepted: "
-            f"{entry.tolerance:.3g}); it was removed"
-        )
     write_atomic(note, json.dumps(asdict(proof)).encode())
     return proof
 
 
 @torch.inference_mode()
 def _largest_difference(one: Generator, other: Generator, images: list[Tensor]) -> float:
+    """Over all images, over some in batches of two, and over some twice as wide."""
+    pairs = [torch.stack([a, b]) for a, b in pairwise(images[:3]) if a.shape == b.shape]
+    wide = [torch.cat([image, image], 2)[None] for image in images[:2]]
     largest = 0.0
-    for image in images:
-        x = to_float(image[None])
+    for batch in (*(image[None] for image in images), *pairs, *wide):
+        x = to_float(batch)
         difference = (one(x) - other(x)).abs().max()
         largest = float(torch.maximum(difference, torch.tensor(largest)))  # keeps NaN
     return largest

@@ -30,7 +30,7 @@ class ImagePool:
                 chosen.append(image)
             elif torch.rand((), generator=rng) < 0.5:
                 index = int(torch.randint(self.size, (), generator=rng))
-                chosen.append(self.images[index])
+                chosen.append(self.images[index].to(image.device))
                 self.images[index] = image.clone()
             else:
                 chosen.append(image)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gancompress.elastic import SearchSpace, Subnet
-from gancompress.search.trials import Trial, nondominated_order
+from gancompress.search.trials import Trial, nondominated_fronts
 
 ATTEMPTS = 200  # draws before a chooser gives up finding a new subnet that fits
 
@@ -68,9 +68,22 @@ class Evolution:
         known = {trial.subnet for trial in trials}
         if not trials:
             return self._collect(self._first(rng), known)
-        ranked = nondominated_order(trials)
-        parents = [t.subnet for t in ranked[: max(2, round(self.population * self.parent_ratio))]]
+        parents = self._parents(trials)
         return self._collect(self._children(parents, rng), known)
+
+    def _parents(self, trials: Sequence[Trial]) -> list[Subnet]:
+        """The best trials front by front; of a front that does not fit, an even spread in MACs."""
+        room = max(2, round(self.population * self.parent_ratio))
+        parents: list[Subnet] = []
+        for front in nondominated_fronts(trials):
+            left = room - len(parents)
+            if left <= 0:
+                break
+            if len(front) > left:
+                step = (len(front) - 1) / max(1, left - 1)
+                front = [front[round(i * step)] for i in range(left)]
+            parents += [trial.subnet for trial in front]
+        return parents
 
     def _first(self, rng: random.Random) -> Iterator[Subnet]:
         """Smallest, largest and equal fractions everywhere, then random ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +12,6 @@ from torch import Tensor
 from gancompress.data import Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet, ready_subnet
 from gancompress.metrics import all_scores
-
-MAX_CALIBRATION = 64
 
 
 @dataclass
@@ -29,6 +27,7 @@ class Evaluator:
         truth: Targets of the inputs, or None.
         batch_size: Images at a time.
         device: Where to run.
+        calibration: Batches of training inputs for subnets with batch norms.
     """
 
     net: Supernet
@@ -37,6 +36,7 @@ class Evaluator:
     truth: Tensor | None
     batch_size: int
     device: torch.device
+    calibration: Sequence[Tensor] = ()
     _references: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -72,18 +72,11 @@ class Evaluator:
 
     def outputs(self, subnet: Subnet) -> Tensor:
         """Images of one subnet, (N, 3, S, S) uint8."""
-        return self.translate(ready_subnet(self.net, subnet, self.calibration()))
+        return self.translate(ready_subnet(self.net, subnet, self.calibration))
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
         """All metrics that apply to one subnet."""
         return all_scores(self.outputs(subnet), self.references)
-
-    def calibration(self) -> Iterator[Tensor]:
-        """Inputs for batch-norm statistics."""
-        for index, batch in enumerate(self._batches()):
-            if index * self.batch_size >= MAX_CALIBRATION:
-                return
-            yield batch
 
     def _batches(self) -> Iterator[Tensor]:
         for chunk in self.inputs.split(self.batch_size):

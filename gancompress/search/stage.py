@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from gancompress.checkpoint.models import calibration_batches
 from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import SearchOptions, SupernetOptions, load_options
 from gancompress.cost import format_count, parse_count
 from gancompress.data import load_split
 from gancompress.elastic import Subnet, Supernet
+from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
 from gancompress.metrics import metric
 from gancompress.search.algorithms import Chooser, Evolution, Exhaustive
@@ -132,6 +134,8 @@ def _open_log(
     evaluator = Evaluator.of_split(
         net.to(device).eval(), run_teacher, split, options.max_images, options.batch_size, device
     )
+    if norms_with_statistics(net.generator):
+        evaluator.calibration = list(calibration_batches(before.data, device))
     key = f"{evaluator.fingerprint()}:{options.metric}:{size}"
     log = TrialLog(options.run / TRIALS_FILE, hashlib.sha256(key.encode()).hexdigest())
     opened = _OpenLog(log, evaluator, size, options.metric)

@@ -83,18 +83,18 @@ def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
     return front
 
 
-def nondominated_order(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials front by front, the best first; within a front ascending in MACs.
+def nondominated_fronts(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Trials front by front, the best first; each ascending in MACs.
 
     Source: Deb et al., NSGA-II, 2002 (ranking only).
     """
-    left, order = list(trials), []
+    left, fronts = list(trials), []
     while left:
         front = pareto_front(left)
         chosen = {trial.subnet for trial in front}
-        order += front
+        fronts.append(front)
         left = [trial for trial in left if trial.subnet not in chosen]
-    return order
+    return fronts
 
 
 def best_under(trials: Iterable[Trial], budget: int) -> Trial:

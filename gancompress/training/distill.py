@@ -123,6 +123,9 @@ class DistillTask:
         self.held_out = held_out
         self.device = device
         self.net = student.net.to(device).train()
+        for layer in self.net.modules():  # who imitates needs no noise
+            if isinstance(layer, nn.Dropout | nn.Dropout2d):
+                layer.p = 0.0
         self.teacher = student.teacher.to(device).eval().requires_grad_(False)
         self.judge = judge
         self.discriminator = judge.module.to(device).train() if judge else None
@@ -344,9 +347,7 @@ class DistillTask:
         net = Supernet(self.ema.module, torch.empty(self.net.example_shape), space=space).eval()
         results = {}
         for name, subnet in self._shown_subnets().items():
-            generator = ready_subnet(
-                net, subnet, (to_float(x[None]).to(self.device) for x in inputs)
-            )
+            generator = ready_subnet(net, subnet, [to_float(inputs).to(self.device)])
             images = [to_uint8(generator(to_float(x[None]).to(self.device)).cpu()) for x in inputs]
             results[name] = torch.cat(images)
         return results

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import LogOptions, ScheduleOptions
-from gancompress.data import Batch, BatchStream, save_image
+from gancompress.data import Batch, BatchStream, mix, save_image
 from gancompress.errors import GanCompressError, Interrupted
 
 Losses = dict[str, Tensor]
@@ -108,7 +108,7 @@ class Trainer:
     def _advance(self) -> None:
         batch_size = self.schedule.batch_size
         self.task.set_learning_rate(learning_rate(self.schedule, self.images))
-        step_seed = (self.seed << 40) + self.images
+        step_seed = mix(self.seed, self.images, 3)
         torch.manual_seed(step_seed)  # dropout draws from the global generator
         rng = torch.Generator().manual_seed(step_seed)
         losses = self.task.step(self.stream.batch(self.images, batch_size), rng)

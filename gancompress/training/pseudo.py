@@ -79,6 +79,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
     note = path.with_suffix(".json")
     if path.exists() and note.exists() and json.loads(note.read_text()) == key:
         return PseudoPairs(path)
+    note.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.stem}.partial.npy")
     shape = (len(images), 3, images.size, images.size)
     array = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -100,5 +101,6 @@ def _key(teacher: nn.Module, images: ImageSet) -> dict[str, str]:
     weights = hashlib.sha256()
     for name, tensor in teacher.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    files = hashlib.sha256("\n".join(str(path) for path in images.files).encode())
+    facts = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in images.files]
+    files = hashlib.sha256("\n".join([str(images.half), *facts]).encode())
     return {"teacher": weights.hexdigest(), "images": files.hexdigest(), "size": str(images.size)}

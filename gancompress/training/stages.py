@@ -19,6 +19,7 @@ from gancompress.checkpoint.network import (
     load_network,
     load_supernet,
     new_discriminator,
+    require_rgb,
     save_network,
 )
 from gancompress.checkpoint.run import RunFolder
@@ -57,6 +58,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         if run.is_done:
             return run.summary()
         data = options.data
+        require_rgb(options.generator, "generator")
         _check_stride(data, STRIDES.get(options.generator.name, 1))
         training = load_split(data, "train", data.load_size)
         if training.targets is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import dataclass
 
@@ -23,10 +24,11 @@ from gancompress.elastic import (
     sort_channels,
     trace,
 )
-from gancompress.errors import ConfigError
+from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.models import STRIDES, ResnetGenerator, build_generator, init_weights
 from gancompress.models.configs import SHORT_FORM, config_set, resnet_ties
 
+logger = logging.getLogger(__name__)
 NUM_TAPS = 4
 
 
@@ -57,7 +59,13 @@ def load_teacher(source: TeacherSource) -> Network:
         CheckpointError: The weights cannot be used.
     """
     if source.weights is not None:
-        return load_network(source.weights, source.module, source.norm)
+        network = load_network(source.weights, source.module, source.norm)
+        progress = network.header.get("progress", {})
+        if progress.get("images", 0) < progress.get("of", 0):
+            raise CheckpointError(
+                f"{source.weights} is in training: {progress['images']} of {progress['of']} images"
+            )
+        return network
     if source.module is None:
         raise ConfigError("teacher: give teacher.weights, teacher.module, or both")
     module = call_factory(source.module).eval()
@@ -84,13 +92,27 @@ def make_student(options: StudentOptions, teacher: Network) -> Student:
         dropout=0.0 if options.name.startswith("mobile") else None,  # the published module names
     )
     generator = init_weights(build_generator(section))
+    source = teacher.module
     if options.inherit:
-        inherit(generator, teacher.module)
+        source = _sorted_copy(teacher)
+        inherit(generator, source)
     stride = math.lcm(STRIDES[section.name], teacher.stride)
     example = example_shape(section.input_nc, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
-    return Student(net, description, stride, teacher.module, inherited=False)
+    return Student(net, description, stride, source, inherited=False)
+
+
+def _sorted_copy(teacher: Network) -> nn.Module:
+    """The teacher with its most important channels first; as it is where it cannot be traced."""
+    module = copy.deepcopy(teacher.module)
+    try:
+        traced = trace(module, teacher.example_shape)
+    except TraceError as error:
+        logger.warning("the teacher's channels are inherited unsorted: %s", error)
+        return teacher.module
+    sort_channels(module, traced, channel_importance(module, traced))
+    return module
 
 
 def _same_student(options: StudentOptions, teacher: Network) -> Student:
@@ -102,9 +124,6 @@ def _same_student(options: StudentOptions, teacher: Network) -> Student:
     sorted_teacher = copy.deepcopy(generator) if options.inherit else teacher.module
     if not options.inherit:
         init_weights(generator)
-    for layer in generator.modules():  # a student that imitates needs no noise
-        if isinstance(layer, nn.Dropout | nn.Dropout2d):
-            layer.p = 0.0
     generator.requires_grad_(True)
     net = Supernet(generator, torch.empty(teacher.example_shape), space=space)
     return Student(net, teacher.description, teacher.stride, sorted_teacher, options.inherit)
@@ -198,7 +217,7 @@ def activations(module: nn.Module, x: Tensor, layers: tuple[str, ...]) -> dict[s
             hooks.append(module.get_submodule(name).register_forward_hook(hook))
         except AttributeError:
             raise ConfigError(
-                f"loss.taps: the network has no layer '{name}'\n  Where student and teacher differ, "
+                f"loss.taps: the network has no layer '{name}'\n  Where the two networks differ, "
                 "write student_layer:teacher_layer, or set loss.lambda_distill=0."
             ) from None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,19 @@ class TeacherTask(ABC):
         for group in self.optim_g.param_groups + self.optim_d.param_groups:
             group["lr"] = lr
 
-    def _update_generators(self, loss: Tensor) -> None:
+    @contextmanager
+    def _judges_frozen(self) -> Iterator[None]:
+        """The discriminators pass gradients to images and collect none themselves."""
         for net in self.discriminators:
             net.requires_grad_(False)
+        yield
+        for net in self.discriminators:
+            net.requires_grad_(True)
+
+    def _update_generators(self, loss: Tensor) -> None:
         self.optim_g.zero_grad(set_to_none=True)
         loss.backward()
         self.optim_g.step()
-        for net in self.discriminators:
-            net.requires_grad_(True)
         self.ema.update(self.generators[0], self.steps)
         self.steps += 1
 
@@ -188,7 +194,7 @@ class Pix2PixTask(TeacherTask):
             fake_scores = discriminator(torch.cat([real_a, fake_b.detach()], 1)).float()
         loss_d = discriminator_gan_loss(loss.gan_mode, real_scores, fake_scores)
         self._update_discriminators(loss_d)
-        with self._autocast():
+        with self._judges_frozen(), self._autocast():
             scores = discriminator(torch.cat([real_a, fake_b], 1)).float()
         loss_gan = generator_gan_loss(loss.gan_mode, scores)
         loss_recon = self.recon(fake_b.float(), real_b)
@@ -227,7 +233,7 @@ class CycleGanTask(TeacherTask):
         assert batch.real_b is not None
         forth, back, judge_b, judge_a = self.networks.values()
         real_a, real_b = batch.real_a.to(self.device), batch.real_b.to(self.device)
-        with self._autocast():
+        with self._judges_frozen(), self._autocast():
             fake_b, fake_a = forth(real_a), back(real_b)
             losses = {
                 **self._adversarial("G_gan_b", judge_b, fake_b),
