@@ -100,7 +100,7 @@ def assert_same_images(one: nn.Module, other: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_generator_loads_as_it_was_saved(name: str, norm: str, tmp_path: Path) -> None:
-    options = GeneratorOptions(name=name, ngf=4, norm=norm, input_nc=2, output_nc=1)
+    options = GeneratorOptions(name=name, ngf=4, norm=norm)
     module, path = trained(options), tmp_path / "run" / "weights.safetensors"
     description = {"generator": options.model_dump(mode="json")}
     save_network(path, module, description, progress={"images": 7})
@@ -108,14 +108,14 @@ def test_generator_loads_as_it_was_saved(name: str, norm: str, tmp_path: Path) -
         network = load_network(source)
         assert network.description == description
         assert network.header["progress"] == {"images": 7}
-        assert network.input_nc == 2
+        assert network.input_nc == 3
         assert network.stride == STRIDES[name]
         assert not network.module.training
         assert_same_images(network.module, module, example(options))
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-@pytest.mark.parametrize("name", ["mobile_resnet_9blocks", "resnet_6blocks", "unet_64"])
+@pytest.mark.parametrize("name", ["mobile_resnet_6blocks", "resnet_6blocks", "unet_64"])
 def test_extracted_subnet_loads_with_its_widths(
     name: str, norm: str, tmp_path: Path, rng: random.Random
 ) -> None:
@@ -138,6 +138,18 @@ def test_what_we_write_loads_strictly_into_the_same_module_names(tmp_path: Path)
     save_network(path, trained(options), {"generator": options.model_dump(mode="json")})
     tensors, _ = load_tensors(path)
     build_generator(options).load_state_dict(tensors, strict=True)
+
+
+@pytest.mark.parametrize("channels", [{"input_nc": 1}, {"output_nc": 4}, {"input_nc": 6}], ids=str)
+def test_generator_of_other_images_than_rgb_is_refused(
+    channels: dict[str, int], tmp_path: Path
+) -> None:
+    options = GeneratorOptions(name="resnet_6blocks", ngf=4, **channels)
+    module, ours = trained(options), tmp_path / "weights.safetensors"
+    save_network(ours, module, {"generator": options.model_dump(mode="json")})
+    for path in (ours, save_pth(tmp_path / "net_G.pth", module.state_dict())):
+        with pytest.raises(ConfigError, match=f"{path.name}.*only RGB to RGB"):
+            load_network(path)
 
 
 def test_supernet_keeps_its_search_space(tmp_path: Path) -> None:

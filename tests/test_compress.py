@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from gancompress.checkpoint.network import load_network, load_supernet
 from gancompress.cli import compress
 from gancompress.cli.main import main
 from gancompress.data import load_split, to_float
-from gancompress.errors import Interrupted
 from gancompress.export import OnnxGenerator
 from gancompress.search import Evaluator
 from gancompress.training.loop import Trainer
@@ -27,6 +27,7 @@ from runs import Crash, at_call, crash, fingerprints, write_compress
 
 pytestmark = pytest.mark.slow
 BUDGETS = ("8M", "6M", "4M")
+BUDGET_OPTION = f"search.budgets=[{', '.join(BUDGETS)}]"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     """A compression that nothing has interrupted; ONNX files are made of it alone."""
     folder = tmp_path_factory.mktemp("compress")
     root = make_paired(folder / "data", 32)
-    budgets = f"search.budgets=[{', '.join(BUDGETS)}]"
-    options = write_compress(folder, root, budgets)
+    options = write_compress(folder, root, BUDGET_OPTION)
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda *text, **_: lines.append(" ".join(map(str, text))))
@@ -153,13 +153,17 @@ DEATHS: list[tuple[Any, str, int]] = [
 ]
 
 
+def copy_of(whole: Compressed, folder: Path) -> Path:
+    """Options for the same compression of the same data in another folder, without ONNX files."""
+    shutil.copytree(whole.options.parent / "data", folder / "data")
+    kinds = "compress.export=[safetensors]"
+    return write_compress(folder, folder / "data", BUDGET_OPTION, kinds)
+
+
 def test_compression_killed_in_every_stage_ends_with_the_same_files(
     whole: Compressed, tmp_path: Path
 ) -> None:
-    shutil.copytree(whole.options.parent / "data", tmp_path / "data")
-    budgets = f"search.budgets=[{', '.join(BUDGETS)}]"
-    kinds = "compress.export=[safetensors]"
-    options = write_compress(tmp_path, tmp_path / "data", budgets, kinds)
+    options = copy_of(whole, tmp_path)
     for owner, name, number in DEATHS:
         with pytest.MonkeyPatch.context() as patch:
             at_call(patch, owner, name, number, crash)
@@ -181,18 +185,15 @@ def fingerprints_of_weights(folder: Path) -> dict[str, str]:
 def test_stopped_compression_exits_with_75_and_goes_on(
     whole: Compressed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(whole.options.parent / "data", tmp_path / "data")
-    kinds = "compress.export=[safetensors]"
-    options = write_compress(tmp_path, tmp_path / "data", "search.budgets=[6M]", kinds)
-
-    def stop() -> None:
-        raise Interrupted("stopped")
-
-    with monkeypatch.context() as patch:
-        at_call(patch, Evaluator, "scores", 3, stop)
-        assert main(["compress", str(options)]) == 75
+    options = copy_of(whole, tmp_path)
+    for owner, name, number in ((Trainer, "_advance", 6), (Evaluator, "scores", 3)):
+        with monkeypatch.context() as patch:
+            at_call(patch, owner, name, number, lambda: signal.raise_signal(signal.SIGTERM))
+            assert main(["compress", str(options)]) == 75
+    assert (tmp_path / "run" / "supernet" / "done.json").exists()
+    assert not (tmp_path / "run" / "search" / "done.json").exists()
     run(options)
-    assert exported(tmp_path / "run").items() <= exported(whole.run).items()
+    assert exported(tmp_path / "run") == exported(whole.run)
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,24 @@ from torch import Tensor, nn
 from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.checkpoint.models import load_model
 from gancompress.checkpoint.network import Network, load_network, load_supernet
-from gancompress.config import GeneratorOptions, SearchOptions
+from gancompress.config import GeneratorOptions, SearchOptions, SupernetOptions, load_options
 from gancompress.cost import format_count
-from gancompress.data import load_split
+from gancompress.data import load_split, to_float
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
+from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
 from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, search
-from gancompress.training.stages import train_supernet
-from runs import Crash, at_call, crash, search_options, supernet_options, write_teacher
+from gancompress.training.stages import finetune, train_supernet
+from runs import (
+    Crash,
+    at_call,
+    crash,
+    finetune_options,
+    search_options,
+    supernet_options,
+    write_teacher,
+)
 
 CPU = torch.device("cpu")
 NUM_TRIALS = 14
@@ -120,13 +129,14 @@ def test_trials_are_distinct_subnets_of_the_space(whole: SearchResult, supernet:
     assert all(trial.macs == net.macs(trial.subnet, 32) for trial in whole.trials)
 
 
-def test_budgets_default_to_shares_of_the_largest_subnet(
+def test_budgets_default_to_thirds_between_smallest_and_largest(
     whole: SearchResult, supernet: Path
 ) -> None:
     net, _ = load_supernet(supernet)
     largest, smallest = (net.macs(s, 32) for s in (net.space.largest(), net.space.smallest()))
-    wanted = {max(smallest, round(largest * share)) for share in (0.5, 0.25, 0.125)}
-    assert list(whole.chosen) == sorted(wanted, reverse=True)
+    wanted = [largest, smallest ** (1 / 3) * largest ** (2 / 3)]
+    wanted.append(smallest ** (2 / 3) * largest ** (1 / 3))
+    assert list(whole.chosen) == pytest.approx(wanted, abs=1)
 
 
 # -- repeating and resuming -----------------------------------------------------------------
@@ -443,7 +453,8 @@ def unet_evaluator() -> Evaluator:
     teacher = init_weights(build_generator(section), gain=0.2).eval()
     net = Supernet(copy.deepcopy(teacher), torch.empty(1, 3, 64, 64), (0.5, 1.0), 4).eval()
     inputs = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    return Evaluator(net, teacher, inputs, None, 2, CPU)
+    calibration = [to_float(inputs[:4]), to_float(inputs[4:])]
+    return Evaluator(net, teacher, inputs, None, 2, CPU, calibration)
 
 
 def test_batch_norms_are_calibrated_for_every_subnet(unet_evaluator: Evaluator) -> None:
@@ -455,3 +466,43 @@ def test_batch_norms_are_calibrated_for_every_subnet(unet_evaluator: Evaluator) 
     assert first != other
     after = net.generator.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+UNET = ("data.load_size=64", "data.crop_size=64")
+QUICK = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
+
+
+@pytest.fixture(scope="module")
+def unet_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet with batch norms."""
+    folder = tmp_path_factory.mktemp("unet")
+    teacher = write_teacher(folder / "teacher.safetensors", "unet_64", norm="batch")
+    root = make_paired(folder / "data", 4, size=64)
+    sets = (*UNET, *QUICK, "loss.lambda_distill=0")
+    train_supernet(supernet_options(root, folder / "net", teacher, *sets), CPU)
+    return folder / "net"
+
+
+def test_scores_of_batch_norm_subnets_are_those_of_the_loaded_ones(
+    unet_run: Path, tmp_path: Path
+) -> None:
+    """What is exported has the statistics that the search has judged."""
+    net, _ = load_supernet(unet_run)
+    data = load_options(SupernetOptions, unet_run / "config.yaml").data
+    reference = load_network(unet_run / "teacher.safetensors").module
+    judge = Evaluator.of_split(net, reference, load_split(data, "search", 64), None, 1, CPU)
+    for trial in search(search_options(tmp_path, unet_run, "num_trials=3"), CPU).trials:
+        images = judge.translate(load_model(unet_run, str(trial.subnet)).module)
+        assert all_scores(images, judge.references) == pytest.approx(trial.scores, rel=1e-3)
+
+
+def test_finetuned_subnet_with_batch_norms_loads(unet_run: Path, tmp_path: Path) -> None:
+    net, _ = load_supernet(unet_run)
+    subnet = str(net.space.smallest())
+    sets = (*QUICK, "loss.lambda_distill=0")
+    finetune(finetune_options(tmp_path, unet_run, subnet, *sets), CPU)
+    module = load_model(tmp_path).module
+    with torch.no_grad():
+        image = module(torch.zeros(1, 3, 64, 64))
+    assert image.isfinite().all()
+    assert sum(p.numel() for p in module.parameters()) == net.num_parameters(net.space.smallest())

@@ -169,6 +169,7 @@ MOMENTS: dict[str, tuple[type | None, str, int]] = {
     "right after a checkpoint": (Trainer, "_advance", 3),
     "between two checkpoints": (Trainer, "_advance", 4),
     "before an evaluation": (Trainer, "_evaluate", 1),
+    "at the end": (Trainer, "_advance", 6),
     "between state and weights": (None, "save", 2),
     "before the last checkpoint": (Trainer, "_checkpoint", 3),
     "before the end is noted": (RunFolder, "finish", 1),
@@ -203,7 +204,8 @@ def test_crashed_run_goes_on_to_the_same_weights_and_log(
 
 @pytest.mark.parametrize("send", [terminate, interrupt])
 @pytest.mark.parametrize(
-    "moment", ["before the first step", "right after a checkpoint", "between two checkpoints"]
+    "moment",
+    ["before the first step", "right after a checkpoint", "between two checkpoints", "at the end"],
 )
 def test_stopped_run_saves_its_step_and_goes_on(
     world: World,
@@ -733,12 +735,17 @@ def test_student_without_inheritance_is_no_teacher() -> None:
 def test_separable_student_inherits_what_has_the_same_shape() -> None:
     teacher = untrained("resnet_6blocks")
     student = make_student(StudentOptions(name="mobile_resnet_6blocks"), teacher)
-    mine, theirs = student.net.generator.state_dict(), teacher.module.state_dict()
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():  # the same teacher, its most important channels first
+        assert float((student.teacher(x) - teacher.module(x)).abs().max()) < 1e-4
+    mine, theirs = student.net.generator.state_dict(), student.teacher.state_dict()
     shared = {n for n in mine if n in theirs and mine[n].shape == theirs[n].shape}
     assert {"model.1.weight", "model.4.weight", "model.7.bias", "model.23.weight"} <= shared
     assert not any("conv_block" in name and name.endswith("weight") for name in shared)
     assert all(torch.equal(mine[name], theirs[name]) for name in shared)
     assert not student.inherited
+    x = torch.rand(1, 3, 32, 32) * 2 - 1  # the teacher in another channel order is the teacher
+    torch.testing.assert_close(student.teacher(x), teacher.module(x), atol=1e-4, rtol=0)
 
 
 def test_start_from_continues_another_supernet(

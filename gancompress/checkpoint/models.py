@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from gancompress.checkpoint.network import Network, as_supernet, load_network
-from gancompress.config import DataOptions, SupernetOptions, load_options
+from gancompress.config import DataOptions
 from gancompress.data import load_split, spread, stack, to_float
 from gancompress.elastic import Supernet, calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
@@ -89,10 +89,10 @@ def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
     """
     if not norms_with_statistics(net.generator):
         return
-    if run_stage(run) != "supernet":
+    found = run_data(run)
+    if found is None:
         raise ConfigError(f"{run} is no run folder, and batch norms need its training data")
-    options = load_options(SupernetOptions, run / "config.yaml")
-    yield from calibration_batches(options.data, next(net.parameters()).device)
+    yield from calibration_batches(found[0], next(net.parameters()).device)
 
 
 def calibration_batches(data: DataOptions, device: torch.device) -> Iterator[Tensor]:

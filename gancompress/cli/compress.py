@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from gancompress.checkpoint.models import load_model
-from gancompress.checkpoint.network import Network, build_network, load_network
+from gancompress.checkpoint.network import (
+    Network,
+    build_network,
+    load_network,
+    load_supernet,
+)
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.context import Context
 from gancompress.cli.files import NUM_PROOF_IMAGES, data_images
@@ -158,6 +163,11 @@ def preflight(stages: Stages) -> Supernet:
         ConfigError: The metric is unknown, or the stages do not fit together.
     """
     metric(stages.search.metric)
+    size = stages.search.size or stages.supernet.data.crop_size
+    if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
+        net, _ = load_supernet(stages.supernet.run)
+        check_budgets(net, size, stages.search.budgets)
+        return net
     source = stages.supernet.teacher
     if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
         teacher = load_teacher(source)
@@ -169,7 +179,6 @@ def preflight(stages: Stages) -> Supernet:
         description = {"generator": stages.teacher.generator.model_dump(mode="json")}
         teacher = build_network(description, str(stages.teacher.run))
     net = make_student(stages.supernet.student, teacher).net
-    size = stages.search.size or stages.supernet.data.crop_size
     check_budgets(net, size, stages.search.budgets)
     return net
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     try:
         context = Context(args, choose_device(args.device))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _terminations_interrupt():
             COMMANDS[args.command](context)
     except GanCompressError as error:
         warn(f"{type(error).__name__}: {error}")
@@ -103,6 +105,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{type(error).__name__}: {error}")
         return GanCompressError.exit_code
     return 0
+
+
+@contextmanager
+def _terminations_interrupt() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, also where no loop waits for the end of a step."""
+    try:
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread: signals stay with their owner
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def _run_trials(
 
 
 def _stop_if_asked(stop: StopRequest, trials: list[Trial], limit: int) -> None:
-    if stop.requested and len(trials) < limit:
+    if stop.requested:
         raise Interrupted(
             f"stopped after {len(trials)} of {limit} trials; the same command goes on"
         )

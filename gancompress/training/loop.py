@@ -94,7 +94,7 @@ class Trainer:
             while self.images < total:
                 self._advance()
                 bar.update(self.schedule.batch_size)
-                if stop.requested and self.images < total:
+                if stop.requested:
                     self._checkpoint()
                     raise Interrupted(
                         f"stopped at image {self.images} of {total}; the same command goes on"
