@@ -109,16 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _terminations_interrupt() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, also where no loop waits for the end of a step."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt, also where no loop waits for the end of a step.
+
+    SIGINT too: a shell starts background jobs with it ignored.
+    """
+    watched = (signal.SIGINT, signal.SIGTERM)
     try:
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        previous = {number: signal.signal(number, signal.default_int_handler) for number in watched}
     except ValueError:  # not in the main thread: signals stay with their owner
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
