@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
@@ -45,6 +46,7 @@ SCHEDULE: dict[str, Any] = {
     "precision": "fp32",
 }
 LOG = {"log_every": 6, "sample_every": 8, "checkpoint_every": 4, "num_samples": 2}
+QUIET = {**LOG, "sample_every": 100}  # subnets are evaluated at the end alone, which takes longer
 
 
 def _data(root: Path) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def supernet_options(root: Path, run: Path, teacher: Path | None, *sets: str) ->
         "teacher": {"weights": str(teacher)} if teacher else {},
         "student": {"widths": [0.5, 1.0], "divisor": 4},
         "schedule": dict(SCHEDULE),
-        "log": dict(LOG),
+        "log": dict(QUIET),
     }
     return build(SupernetOptions, raw, "supernet", list(sets))
 
@@ -85,7 +87,7 @@ def finetune_options(run: Path, supernet: Path, subnet: str, *sets: str) -> Fine
         "supernet": str(supernet),
         "subnet": subnet,
         "schedule": dict(SCHEDULE),
-        "log": dict(LOG),
+        "log": dict(QUIET),
     }
     return build(FinetuneOptions, raw, "finetune", list(sets))
 
@@ -189,3 +191,39 @@ def write_teacher(path: Path, name: str = "resnet_6blocks", **options: Any) -> P
     module = init_weights(build_generator(section), gain=0.2)
     save_network(path, module, {"generator": section.model_dump(mode="json")}, image_size=32)
     return path
+
+
+class Tiny(nn.Module):
+    """Four convolutions: a generator whose tracing and export take next to nothing."""
+
+    stride = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.InstanceNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 12, 3, padding=1), nn.InstanceNorm2d(12), nn.ReLU()),
+            *(nn.Conv2d(12, 8, 3, padding=1), nn.InstanceNorm2d(8), nn.ReLU()),
+            *(nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1), nn.Tanh()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+def tiny_generator() -> nn.Module:
+    """The factory of `Tiny`, always with the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        return init_weights(Tiny(), gain=0.2)
+
+
+def write_tiny(path: Path) -> Path:
+    """A checkpoint of somebody's own generator, 64 subnets with `TINY_SPACE`."""
+    save_network(path, tiny_generator(), {"module": TINY}, image_size=32)
+    return path
+
+
+TINY = "runs:tiny_generator"
+TINY_SPACE = ("student.widths=[0.25, 0.5, 0.75, 1.0]", "student.divisor=2")

@@ -437,7 +437,11 @@ def files(stage: str) -> list[Any]:
         for path in sorted(OPTIONS.rglob("*.yaml"))
         if yaml.safe_load(path.read_text(encoding="utf-8"))["stage"] == stage
     ]
-    return [pytest.param(path, id=str(path.relative_to(OPTIONS))) for path in paths]
+    large = [] if stage != "compress" else [pytest.mark.slow]  # two networks of full width each
+    return [
+        pytest.param(p, id=str(p.relative_to(OPTIONS)), marks=[] if "emoji" in str(p) else large)
+        for p in paths
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from gancompress.models import build_generator, init_weights
 from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, search
 from gancompress.training.stages import finetune, train_supernet
 from runs import (
+    TINY_SPACE,
     Crash,
     at_call,
     crash,
@@ -37,19 +38,21 @@ from runs import (
     search_options,
     supernet_options,
     write_teacher,
+    write_tiny,
 )
 
 CPU = torch.device("cpu")
 NUM_TRIALS = 14
+QUICK = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
 
 
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A supernet after one step."""
     folder = tmp_path_factory.mktemp("search")
-    teacher = write_teacher(folder / "teacher.safetensors")
-    sets = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
+    teacher = write_tiny(folder / "teacher.safetensors")
     root = make_paired(folder / "data", 8)
+    sets = (*TINY_SPACE, *QUICK)
     train_supernet(supernet_options(root, folder / "supernet", teacher, *sets), CPU)
     return folder / "supernet"
 
@@ -98,10 +101,10 @@ def test_infeasible_budget_is_refused_before_anything_runs(
     smallest = net.space.smallest()
     before = time.process_time()
     with pytest.raises(BudgetError) as caught:
-        search(search_options(tmp_path / "run", supernet, "budgets=[1G, 20K]"), CPU)
+        search(search_options(tmp_path / "run", supernet, "budgets=[1G, 1K]"), CPU)
     assert time.process_time() - before < 1
     message = str(caught.value)
-    assert "no subnet fits --macs 20K at 32x32" in message
+    assert "no subnet fits --macs 1K at 32x32" in message
     assert f"({smallest}) needs {format_count(net.macs(smallest, 32))}" in message
     assert not (tmp_path / "run").exists()
 
@@ -287,7 +290,7 @@ def test_trials_of_other_weights_are_not_reused(
     assert search(options, CPU) == whole
     tensors, header = load_tensors(changed / "weights.safetensors")
     header.pop("format")
-    tensors["model.1.weight"] *= 1.5
+    tensors["layers.0.weight"] *= -1
     save_tensors(changed / "weights.safetensors", tensors, header)
     os.utime(changed / "weights.safetensors", (time.time() + 5, time.time() + 5))
     evaluated.clear()
@@ -397,7 +400,7 @@ def test_teacher_runs_once_for_every_image(
     [
         ("metric=teacher_mea", "unknown metric 'teacher_mea'; did you mean 'teacher_mae'"),
         ("supernet=nowhere", "no weights nowhere"),
-        ("size=30", "size=30 must be a multiple of the generators' stride 4"),
+        ("size=31", "size=31 must be a multiple of the generators' stride 2"),
     ],
 )
 def test_mistake_is_named(supernet: Path, tmp_path: Path, change: str, message: str) -> None:
@@ -469,7 +472,6 @@ def test_batch_norms_are_calibrated_for_every_subnet(unet_evaluator: Evaluator) 
 
 
 UNET = ("data.load_size=64", "data.crop_size=64")
-QUICK = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
 
 
 @pytest.fixture(scope="module")

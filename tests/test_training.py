@@ -202,10 +202,14 @@ def test_crashed_run_goes_on_to_the_same_weights_and_log(
     assert not (tmp_path / "state.pt").exists()
 
 
-@pytest.mark.parametrize("send", [terminate, interrupt])
 @pytest.mark.parametrize(
-    "moment",
-    ["before the first step", "right after a checkpoint", "between two checkpoints", "at the end"],
+    ("moment", "send"),
+    [
+        ("before the first step", terminate),
+        ("right after a checkpoint", interrupt),
+        ("between two checkpoints", terminate),
+        ("at the end", terminate),
+    ],
 )
 def test_stopped_run_saves_its_step_and_goes_on(
     world: World,
@@ -256,6 +260,14 @@ def test_run_interrupted_twice_equals_an_uninterrupted_one(
     assert set(counted(tmp_path)) >= set(counted(whole))
     assert set(counted(tmp_path).values()) == {1}
     assert not list(tmp_path.glob("pseudo_pairs*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["supernet", "cyclegan"])
+def test_evaluation_leaves_no_trace_in_the_weights(world: World, tmp_path: Path, kind: str) -> None:
+    whole = world.whole(kind)
+    world.start(kind, tmp_path, "log.sample_every=2", "log.log_every=1")
+    assert fingerprints(tmp_path) == fingerprints(whole)
 
 
 @pytest.mark.parametrize("kind", PARTS)
@@ -760,7 +772,10 @@ def test_start_from_continues_another_supernet(
         prepared("supernet", f"start_from={earlier}", "student.name=mobile_resnet_6blocks")
 
 
-@pytest.mark.parametrize("name", CONFIG_SETS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "channels-32" else pytest.param(n, marks=pytest.mark.slow) for n in CONFIG_SETS],
+)
 def test_config_set_gives_the_published_widths(name: str) -> None:
     ngf = max(max(choices) for choices in CONFIG_SETS[name])
     teacher = untrained("mobile_resnet_9blocks", ngf=ngf)
