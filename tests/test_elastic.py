@@ -36,7 +36,7 @@ from gancompress.errors import CheckpointError, SpaceError
 from gancompress.models import GENERATORS, STRIDES, build_generator, init_weights
 from gancompress.models.configs import SHORT_FORM, resnet_ties
 
-NUM_SUBNETS = 20
+NUM_SUBNETS = 10  # for each norm
 NORMS = ("instance", "batch")
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 every_norm = pytest.mark.parametrize("norm", NORMS)
@@ -124,12 +124,10 @@ def _check_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 @every_generator
 def test_macs_are_those_of_torchs_counter_at_any_size(name: str) -> None:
     net, rng, side = make_supernet(name), random.Random(2), max(32, STRIDES[name])
-    for _ in range(2):
+    for height, width in ((side, side), (2 * side, 3 * side)):
         subnet = net.space.sample(rng)
-        small = net.extract(subnet)
-        for height, width in ((side, side), (2 * side, 3 * side)):
-            assert 2 * net.macs(subnet, (height, width)) == flops(small, height, width)
-        assert net.macs(subnet, side) == net.macs(subnet, (side, side))
+        assert 2 * net.macs(subnet, (height, width)) == flops(net.extract(subnet), height, width)
+    assert net.macs(subnet, side) == net.macs(subnet, (side, side))
 
 
 @pytest.mark.parametrize("place", [{"device": "meta"}, {"dtype": torch.float64}], ids=str)
