@@ -12,14 +12,15 @@ from torch import nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
 from gancompress.models.discriminators import NLayerDiscriminator, PixelDiscriminator
-from gancompress.models.resnet import BlockStyle, ResnetBlock, ResnetGenerator
+from gancompress.models.resnet import BlockStyle, ResnetBlock, ResnetGenerator, ResnetWidths
 from gancompress.models.unet import UnetGenerator
 from gancompress.tables import lookup
 
 
 def _resnet(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Module:
     style = BlockStyle(options.norm, options.padding, options.dropout, separable)
-    return ResnetGenerator(options.input_nc, options.output_nc, options.ngf, n_blocks, style)
+    widths = ResnetWidths.of(options.ngf, n_blocks)
+    return ResnetGenerator(options.input_nc, options.output_nc, widths, style)
 
 
 def _unet(options: GeneratorOptions, num_downs: int) -> nn.Module:
@@ -84,6 +85,7 @@ __all__ = [
     "PixelDiscriminator",
     "ResnetBlock",
     "ResnetGenerator",
+    "ResnetWidths",
     "UnetGenerator",
     "build_discriminator",
     "build_generator",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, SpaceError
+from gancompress.models.resnet import ResnetWidths
 from gancompress.tables import lookup
 
 LayerTie = tuple[tuple[str, ...], int]
@@ -58,3 +59,39 @@ def resnet_ties(groups: Iterable[str]) -> list[LayerTie]:
     ties += [(tuple(names), 4) for names in thirds]
     ties += [((name,), unit) for name, unit in zip(ups, (2, 1), strict=True)]
     return ties
+
+
+def parse_config(text: str, *counts: int) -> tuple[int, ...]:
+    """The numbers of a config string.
+
+    Args:
+        text: Such as `16_16_32_16_32_32_16_16`.
+        counts: How many numbers it may have.
+
+    Raises:
+        SpaceError: Not positive numbers joined by '_', or another count of them.
+    """
+    parts = text.strip().split("_")
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 10**6 for part in parts):
+        raise SpaceError(
+            f"'{text}' is no config string: positive numbers joined by '_' are, such as "
+            f"{'_'.join(['16'] * counts[0])}"
+        )
+    if len(parts) not in counts:
+        forms = " or ".join(map(str, counts))
+        raise SpaceError(f"config string '{text}' has {len(parts)} numbers; it must have {forms}")
+    return tuple(map(int, parts))
+
+
+def resnet_widths(numbers: tuple[int, ...], legacy: bool = False) -> ResnetWidths:
+    """Widths of the nine-block ResNet generator of a config string.
+
+    Args:
+        numbers: 8, or 6 where one number is for the inner width of all blocks.
+        legacy: The inner width is that of the first block of each third only; the others are as
+            wide inside as the trunk. One published generator is of that kind.
+    """
+    positions = SHORT_FORM.get(len(numbers), range(len(numbers)))
+    stem, down, trunk, *thirds, up, head = (numbers[i] for i in positions)
+    inner = [4 * w for first in thirds for w in (first, *[trunk if legacy else first] * 2)]
+    return ResnetWidths(stem, 2 * down, 4 * trunk, tuple(inner), 2 * up, head)

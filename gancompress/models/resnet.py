@@ -29,6 +29,32 @@ class BlockStyle:
     separable: bool
 
 
+@dataclass(frozen=True)
+class ResnetWidths:
+    """Channels of every layer.
+
+    Attributes:
+        stem: After the first convolution.
+        down: After the first down-sampling.
+        trunk: After the second down-sampling, and of all blocks' inputs and outputs.
+        inner: Between the two convolutions of each block.
+        up: After the first up-sampling.
+        head: After the second up-sampling.
+    """
+
+    stem: int
+    down: int
+    trunk: int
+    inner: tuple[int, ...]
+    up: int
+    head: int
+
+    @classmethod
+    def of(cls, ngf: int, n_blocks: int) -> ResnetWidths:
+        """Those of a full generator: doubled at each down-sampling, the trunk's in every block."""
+        return cls(ngf, 2 * ngf, 4 * ngf, (4 * ngf,) * n_blocks, 2 * ngf, ngf)
+
+
 class ResnetBlock(nn.Module):
     """Two 3x3 convolutions and an identity.
 
@@ -73,34 +99,33 @@ class ResnetGenerator(nn.Module):
     Args:
         input_nc: Channels of the input image.
         output_nc: Channels of the output image.
-        ngf: Width of the stem; the trunk is four times as wide.
-        n_blocks: Number of residual blocks.
+        widths: Channels of every layer.
         style: Norm, padding, dropout and kind of convolution of the blocks.
     """
 
     def __init__(
-        self, input_nc: int, output_nc: int, ngf: int, n_blocks: int, style: BlockStyle
+        self, input_nc: int, output_nc: int, widths: ResnetWidths, style: BlockStyle
     ) -> None:
         super().__init__()
-        if n_blocks < 1:
-            raise ConfigError(f"a ResNet generator has at least one block, not {n_blocks}")
+        if not widths.inner:
+            raise ConfigError("a ResNet generator has at least one block, not 0")
         norm, bias = norm_factory(style.norm), needs_bias(style.norm)
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
-            nn.Conv2d(input_nc, ngf, 7, bias=bias),
-            norm(ngf),
+            nn.Conv2d(input_nc, widths.stem, 7, bias=bias),
+            norm(widths.stem),
             nn.ReLU(),
         ]
-        for width in (ngf, 2 * ngf):
-            down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias)
-            layers += [down, norm(2 * width), nn.ReLU()]
-        layers += [ResnetBlock(4 * ngf, 4 * ngf, style) for _ in range(n_blocks)]
-        for width in (4 * ngf, 2 * ngf):
+        for before, after in ((widths.stem, widths.down), (widths.down, widths.trunk)):
+            down = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=bias)
+            layers += [down, norm(after), nn.ReLU()]
+        layers += [ResnetBlock(widths.trunk, inner, style) for inner in widths.inner]
+        for before, after in ((widths.trunk, widths.up), (widths.up, widths.head)):
             up = nn.ConvTranspose2d(
-                width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias
+                before, after, 3, stride=2, padding=1, output_padding=1, bias=bias
             )
-            layers += [up, norm(width // 2), nn.ReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+            layers += [up, norm(after), nn.ReLU()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths.head, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
