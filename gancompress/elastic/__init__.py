@@ -4,14 +4,17 @@ Nothing here knows a particular model.
 """
 
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
+from gancompress.elastic.costs import CostModel
 from gancompress.elastic.layers import fit
 from gancompress.elastic.sorting import channel_importance, sort_channels
-from gancompress.elastic.space import Dimension, SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.space import Dimension, Genomes, SearchSpace, Subnet, Tie, make_space
 from gancompress.elastic.supernet import Supernet, capture
 from gancompress.elastic.trace import Group, Traced, trace
 
 __all__ = [
+    "CostModel",
     "Dimension",
+    "Genomes",
     "Group",
     "SearchSpace",
     "Subnet",

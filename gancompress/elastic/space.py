@@ -5,12 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from gancompress.elastic.trace import Group
 from gancompress.errors import SpaceError
+
+Genomes: TypeAlias = npt.NDArray[np.int64]
+"""Many subnets as one array: a row for each, with its width in units for each dimension."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,76 @@ class SearchSpace:
             for width, dimension in zip(subnet.widths, self.dimensions, strict=True)
             for group in dimension.groups
         }
+
+    # -- many subnets at once -----------------------------------------------------------
+
+    def genomes(self, subnets: Iterable[Subnet]) -> Genomes:
+        """Subnets as rows, (K, D) for K subnets and D dimensions.
+
+        Raises:
+            SpaceError: One of them cannot be cut out of the generator.
+        """
+        rows = list(subnets)
+        for subnet in rows:
+            self.check(subnet)
+        widths = [subnet.widths for subnet in rows]
+        return np.array(widths, np.int64).reshape(len(rows), len(self.dimensions))
+
+    def subnets(self, genomes: Genomes) -> list[Subnet]:
+        """The rows as subnets.
+
+        Raises:
+            SpaceError: See `check_genomes`.
+        """
+        self.check_genomes(genomes)
+        return [Subnet(tuple(row)) for row in genomes.tolist()]
+
+    def check_genomes(self, genomes: Genomes) -> None:
+        """Raise unless every row can be cut out of the generator.
+
+        Raises:
+            SpaceError: No integer array (K, D), or a width outside 1 .. full.
+        """
+        if genomes.ndim != 2 or genomes.shape[1] != len(self) or genomes.dtype != np.int64:
+            raise SpaceError(
+                f"genomes are int64 of shape (number of subnets, {len(self)}), not "
+                f"{genomes.dtype} of {genomes.shape}"
+            )
+        bad = np.zeros(len(genomes), bool)
+        for gene, dimension in enumerate(self.dimensions):
+            column = genomes[:, gene]
+            bad |= (column < 1) | (column > dimension.full)
+        for row in genomes[bad][:1].tolist():
+            self.check(Subnet(tuple(row)))
+
+    def sample_genomes(self, count: int, rng: np.random.Generator) -> Genomes:
+        """`count` subnets, uniform and independent for each dimension, (count, D)."""
+        genomes = np.empty((count, len(self)), np.int64)
+        for gene, dimension in enumerate(self.dimensions):
+            genomes[:, gene] = rng.choice(np.array(dimension.choices, np.int64), count)
+        return genomes
+
+    def genomes_at(self, indices: npt.ArrayLike) -> Genomes:
+        """The subnets at these places of the iteration over the space, (len(indices), D).
+
+        All subnets piece by piece, or distinct random ones, without a list of them:
+        `space.genomes_at(np.arange(start, stop))`, `space.genomes_at(rng.choice(space.size, 100))`.
+
+        Args:
+            indices: Integers in [0, size).
+
+        Raises:
+            SpaceError: An index is outside, or the space is too large for 64-bit indices.
+        """
+        rest = np.array(indices, np.int64, ndmin=1)
+        if self.size > np.iinfo(np.int64).max or ((rest < 0) | (rest >= self.size)).any():
+            raise SpaceError(f"indices of subnets are 64-bit numbers from 0 to {self.size - 1}")
+        genomes = np.empty((len(rest), len(self)), np.int64)
+        for gene in reversed(range(len(self))):
+            choices = np.array(self.dimensions[gene].choices, np.int64)
+            rest, place = np.divmod(rest, len(choices))
+            genomes[:, gene] = choices[place]
+        return genomes
 
 
 def make_space(

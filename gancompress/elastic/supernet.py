@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gancompress.elastic.costs import CostModel
 from gancompress.elastic.layers import fit, width_free_twin
 from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
 from gancompress.elastic.trace import Parts, Traced, trace
@@ -57,7 +59,6 @@ class Supernet(nn.Module):
         self.space = space or make_space(self.traced.groups, widths, divisor, ties)
         self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
         self._full = {group.name: group.size for group in self.traced.groups}
-        self._costs: dict[tuple[int, int], list[tuple[int, int, Parts, Parts, bool]]] = {}
 
     def train(self, mode: bool = True) -> Supernet:
         """Training or evaluation mode, as for any module."""
@@ -123,6 +124,11 @@ class Supernet(nn.Module):
             fit(small, self.narrowed(subnet), (1, *self.example_shape[1:]))
         return small.train(self.training)
 
+    @cached_property
+    def costs(self) -> CostModel:
+        """Closed-form costs of many subnets at once; `macs` and `num_parameters` are for one."""
+        return CostModel(self.generator, self.traced, self.space, self.example_shape[1])
+
     def macs(self, subnet: Subnet, size: int | tuple[int, int], paper: bool = False) -> int:
         """Multiply-accumulates for one image.
 
@@ -131,38 +137,13 @@ class Supernet(nn.Module):
             size: Side of a square image, or (height, width).
             paper: Count transposed convolutions at their output positions, as the papers do.
         """
-        channels = {**self._full, **self.space.channels(subnet)}
-        height, width = (size, size) if isinstance(size, int) else size
-        total = 0
-        for true, papers, ins, outs, depthwise in self._cost_table(height, width):
-            weights = _count(outs, channels) * (1 if depthwise else _count(ins, channels))
-            total += (papers if paper else true) * weights
-        return total
+        self.space.check(subnet)
+        return int(self.costs.mac_polynomial(size, paper)(subnet.widths))
 
     def num_parameters(self, subnet: Subnet) -> int:
         """Number of parameters of a subnet."""
-        narrowed = self.narrowed(subnet)
-        return sum(narrowed[name].numel() for name, _ in self.generator.named_parameters())
-
-    def _cost_table(self, height: int, width: int) -> list[tuple[int, int, Parts, Parts, bool]]:
-        key = (height, width)
-        if key not in self._costs:
-            shapes = self.traced.shapes(self.example_shape[1], height, width)
-            self._costs[key] = [
-                (
-                    op.kernel * op.positions(shapes),
-                    op.kernel * op.positions(shapes, paper=True),
-                    ins,
-                    outs,
-                    op.kind == "depthwise",
-                )
-                for op, ins, outs in self.traced.operations
-            ]
-        return self._costs[key]
-
-
-def _count(parts: Parts, channels: dict[str, int]) -> int:
-    return sum(part if isinstance(part, int) else channels[part] for part in parts)
+        self.space.check(subnet)
+        return int(self.costs.parameter_polynomial(subnet.widths))
 
 
 class capture:  # noqa: N801  # used like a function

@@ -1,0 +1,212 @@
+"""What subnets cost, in closed form: exact integers for many subnets at once, nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gancompress.elastic.space import Genomes, SearchSpace
+from gancompress.elastic.trace import Parts, Traced, trace
+from gancompress.errors import SpaceError
+
+Size = int | tuple[int, int]
+"""Side of a square image in pixels, or (height, width)."""
+
+CHUNK = 8192  # rows worked on at a time: a column of them stays in the first-level cache
+LARGEST = np.iinfo(np.int64).max
+Terms = dict[tuple[int, ...], int]
+"""A polynomial: positions of the multiplied genes in ascending order -> coefficient."""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A polynomial in the genes with natural coefficients, nested so that few steps are needed.
+
+    Attributes:
+        constant: Its value without genes.
+        factors: Pairs (gene, what it is multiplied by); their products are added.
+    """
+
+    constant: int
+    factors: tuple[tuple[int, Polynomial], ...] = ()
+
+    @classmethod
+    def of(cls, terms: Mapping[tuple[int, ...], int]) -> Polynomial:
+        """From coefficients by monomial."""
+        inner: dict[int, Terms] = {}
+        for genes, coefficient in terms.items():
+            if genes:
+                inner.setdefault(genes[0], {})[genes[1:]] = coefficient
+        return cls(terms.get((), 0), tuple((gene, cls.of(rest)) for gene, rest in inner.items()))
+
+    def __call__(self, genes: Sequence[Any]) -> Any:
+        """Its value, for the genes of one subnet (ints) or of many (one int64 array per gene)."""
+        total: Any = self.constant
+        for gene, inner in self.factors:
+            total = total + genes[gene] * inner(genes)
+        return total
+
+
+class CostModel:
+    """Parameters, multiply-accumulates and file size of subnets, as polynomials in their widths.
+
+    Every tensor's size and every layer's multiply-accumulates are products of channel numbers,
+    and these are sums of genes times their unit. Fixed channels, segments of a concatenation,
+    batch norms and tied groups are parts of the same sums.
+
+        model = CostModel(generator, traced, space)
+        genomes = space.sample_genomes(100_000, np.random.default_rng(0))
+        small = genomes[model.macs(genomes, 256) <= 2_600_000_000]
+
+    A genome is one row of widths in units (see `Dimension`), as in `Subnet.widths`; `genomes` is
+    int64 of shape (K, D) for K subnets of a space with D dimensions, every result int64 of (K,).
+
+    Args:
+        generator: The generator at its full width; only the shapes of its tensors are kept.
+        traced: What its walk found.
+        space: Which groups are elastic; all others keep their full width.
+        input_nc: Channels of the input image.
+    """
+
+    def __init__(
+        self, generator: nn.Module, traced: Traced, space: SearchSpace, input_nc: int = 3
+    ) -> None:
+        self.traced = traced
+        self.space = space
+        self.input_nc = input_nc
+        self._full = {group.name: group.size for group in traced.groups}
+        self._genes = {
+            group: (gene, dimension.unit)
+            for gene, dimension in enumerate(space.dimensions)
+            for group in dimension.groups
+        }
+        self.parameter_polynomial = Polynomial.of(self._count_parameters(generator))
+        self.byte_polynomial = Polynomial.of(self._count_bytes(generator))
+        self._macs: dict[tuple[int, int, bool], Polynomial] = {}
+
+    @classmethod
+    def of_module(cls, module: nn.Module, example_shape: tuple[int, ...]) -> CostModel:
+        """The costs of a plain generator: a space of one subnet, whose genome has no genes.
+
+        Args:
+            module: The generator.
+            example_shape: (N, C, H, W) of an input that it accepts.
+
+        Raises:
+            TraceError: Its channels cannot be followed.
+        """
+        return cls(module, trace(module, example_shape), SearchSpace(()), example_shape[1])
+
+    def params(self, genomes: Genomes) -> Genomes:
+        """Number of parameters (without buffers).
+
+        Raises:
+            SpaceError: A genome does not belong to the space.
+        """
+        return self._evaluate(self.parameter_polynomial, genomes)
+
+    def macs(self, genomes: Genomes, size: Size, paper: bool = False) -> Genomes:
+        """Multiply-accumulates of convolutions and linear layers for one image.
+
+        Args:
+            genomes: (K, D).
+            size: Of the image.
+            paper: Count transposed convolutions at their output positions, as the papers do.
+
+        Raises:
+            SpaceError: A genome does not belong to the space, or a cost exceeds 64 bits.
+            TraceError: The generator does not accept this size.
+        """
+        return self._evaluate(self.mac_polynomial(size, paper), genomes)
+
+    def weight_bytes(self, genomes: Genomes) -> Genomes:
+        """Bytes of all tensors of the state in a safetensors file, without the file's header.
+
+        Floating tensors count four bytes an element. The header (names, shapes and our metadata)
+        adds about a hundred bytes a tensor.
+        """
+        return self._evaluate(self.byte_polynomial, genomes)
+
+    def mac_polynomial(self, size: Size, paper: bool = False) -> Polynomial:
+        """See `macs`; computed once for every size."""
+        height, width = (size, size) if isinstance(size, int) else size
+        key = (height, width, paper)
+        if key not in self._macs:
+            shapes = self.traced.shapes(self.input_nc, height, width)
+            total: Terms = {}
+            for op, ins, outs in self.traced.operations:
+                weights = self._channels(outs)
+                if op.kind != "depthwise":
+                    weights = _multiply(weights, self._channels(ins))
+                _add(total, weights, op.kernel * op.positions(shapes, paper))
+            self._macs[key] = Polynomial.of(total)
+        return self._macs[key]
+
+    def _evaluate(self, polynomial: Polynomial, genomes: Genomes) -> Genomes:
+        self.space.check_genomes(genomes)
+        most = polynomial([dimension.full for dimension in self.space.dimensions])
+        if most > LARGEST:  # coefficients are natural numbers: no subnet costs more
+            raise SpaceError(f"a cost of up to {most:.3g} exceeds 64 bits: take a smaller image")
+        result = np.empty(len(genomes), np.int64)
+        for start in range(0, len(genomes), CHUNK):
+            rows = slice(start, start + CHUNK)
+            result[rows] = polynomial(list(np.ascontiguousarray(genomes[rows].T)))
+        return result
+
+    def _channels(self, parts: Parts) -> Terms:
+        terms: Terms = {}
+        for part in parts:
+            if isinstance(part, int):
+                _add(terms, {(): part})
+            elif part in self._genes:
+                gene, unit = self._genes[part]
+                _add(terms, {(gene,): unit})
+            else:
+                _add(terms, {(): self._full[part]})
+        return terms
+
+    def _elements(self, name: str, tensor: Tensor) -> Terms:
+        dims = self.traced.parameters.get(name) or (None,) * tensor.ndim
+        terms: Terms = {(): 1}
+        for parts, length in zip(dims, tensor.shape, strict=True):
+            terms = _multiply(terms, self._channels(parts if parts is not None else (length,)))
+        return terms
+
+    def _count_parameters(self, generator: nn.Module) -> Terms:
+        total: Terms = {}
+        for name, tensor in generator.named_parameters():
+            _add(total, self._elements(name, tensor))
+        return total
+
+    def _count_bytes(self, generator: nn.Module) -> Terms:
+        total: Terms = {}
+        for name, tensor in _state(generator):
+            width = 4 if tensor.is_floating_point() else tensor.element_size()
+            _add(total, self._elements(name, tensor), width)
+        return total
+
+
+def _state(generator: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All tensors that a file holds, under the first name where several names share one."""
+    first: dict[int, str] = {}
+    for name, tensor in generator.state_dict(keep_vars=True).items():
+        if isinstance(tensor, torch.Tensor):
+            yield first.setdefault(id(tensor), name), tensor
+
+
+def _multiply(one: Terms, other: Terms) -> Terms:
+    product: Terms = {}
+    for left, a in one.items():
+        for right, b in other.items():
+            _add(product, {tuple(sorted(left + right)): a * b})
+    return product
+
+
+def _add(total: Terms, terms: Terms, scale: int = 1) -> None:
+    for genes, coefficient in terms.items():
+        total[genes] = total.get(genes, 0) + scale * coefficient
