@@ -75,7 +75,7 @@ def size_for(name: str) -> tuple[int, int]:
 @every_generator
 def test_closed_form_equals_what_extracted_modules_cost(name: str) -> None:
     net, size = make_supernet(name, "batch" if "unet" in name else "instance"), size_for(name)
-    genomes = genomes_of(net, 3)
+    genomes = genomes_of(net, 1)
     params, macs = net.costs.params(genomes), net.costs.macs(genomes, size)
     for row, subnet in enumerate(net.space.subnets(genomes)):
         small = net.extract(subnet)
@@ -110,7 +110,7 @@ def test_published_config_has_the_published_costs() -> None:
 def test_papers_count_transposed_convolutions_at_their_output() -> None:
     module = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ConvTranspose2d(5, 3, 4, 2, 1))
     costs = CostModel.of_module(module, (1, 3, 8, 8))
-    none = np.empty((1, 0), np.int64)
+    none = costs.space.genomes_at(0)
     conv, transposed = 8 * 8 * 9 * 3 * 5, 8 * 8 * 16 * 5 * 3
     assert costs.macs(none, 8).tolist() == [conv + transposed]
     assert costs.macs(none, 8, paper=True).tolist() == [conv + 4 * transposed]
@@ -162,18 +162,18 @@ def test_shared_parameters_are_counted_once_and_stored_twice() -> None:
     first = nn.Conv2d(4, 4, 1, bias=False)
     module = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), first, nn.ReLU(), first)
     costs = CostModel.of_module(module, (1, 3, 8, 8))
-    none = np.empty((1, 0), np.int64)
+    none = costs.space.genomes_at(0)
     assert costs.params(none).tolist() == [12 + 16]
     assert costs.weight_bytes(none).tolist() == [4 * (12 + 2 * 16)]
     assert costs.macs(none, 8).tolist() == [64 * (12 + 2 * 16)]
 
 
 def test_cost_beyond_64_bits_is_refused() -> None:
-    net = published_supernet(8)
-    genomes = genomes_of(net, 2)
-    assert (net.costs.macs(genomes, 2**20) == 2**32 * net.costs.macs(genomes, 2**4)).all()
+    costs = CostModel.of_module(nn.Conv2d(3, 5, 3, padding=1), (1, 3, 8, 8))
+    only = costs.space.genomes_at(0)
+    assert costs.macs(only, 2**24).tolist() == [2**48 * 9 * 15]
     with pytest.raises(SpaceError, match="exceeds 64 bits: take a smaller image"):
-        net.costs.macs(genomes, 2**28)
+        costs.macs(only, 2**28)
 
 
 def test_size_that_the_generator_cannot_take_is_refused() -> None:
@@ -183,7 +183,7 @@ def test_size_that_the_generator_cannot_take_is_refused() -> None:
 
 
 def test_a_hundred_thousand_subnets_take_less_than_a_second() -> None:
-    net = published_supernet(64)
+    net = published_supernet(16)
     genomes = genomes_of(net, 100_000)
     net.costs.macs(genomes[:1], 256)
     start = time.process_time()

@@ -18,6 +18,7 @@ from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import Context, choose_device, common_flags, warn
 from gancompress.cli.files import run_export, run_translate
+from gancompress.cli.profile import profile_flags, run_profile
 from gancompress.cli.search import run_search
 from gancompress.cli.train import run_finetune, run_supernet, run_teacher
 from gancompress.errors import GanCompressError
@@ -30,6 +31,7 @@ COMMANDS = {
     "finetune": run_finetune,
     "export": run_export,
     "translate": run_translate,
+    "profile": run_profile,
 }
 
 
@@ -72,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=1)
     command.add_argument("--size", type=int, help="resize the shorter side to this first")
     command.add_argument("--format", default="png", help="of outputs in a folder")
+    profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
     return parser
 
 

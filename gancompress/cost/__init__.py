@@ -1,6 +1,24 @@
-"""What a generator costs: MACs as text, latency on this machine, file size."""
+"""What a generator costs: MACs as text, memory of its activations, latency on this machine."""
 
-from gancompress.cost.latency import Latency, measure_latency
+from gancompress.cost.latency import (
+    Comparison,
+    Latency,
+    Timings,
+    measure_latency,
+    pinned_threads,
+    time_calls,
+)
+from gancompress.cost.memory import peak_activation_bytes
 from gancompress.cost.units import format_count, parse_count
 
-__all__ = ["Latency", "format_count", "measure_latency", "parse_count"]
+__all__ = [
+    "Comparison",
+    "Latency",
+    "Timings",
+    "format_count",
+    "measure_latency",
+    "parse_count",
+    "peak_activation_bytes",
+    "pinned_threads",
+    "time_calls",
+]

@@ -1,0 +1,218 @@
+"""Any generator that can be named on the command line, as something whose costs can be asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.models import run_stage, supernet_of
+from gancompress.checkpoint.network import Network, as_supernet, load_network
+from gancompress.cli.context import existing
+from gancompress.cost import peak_activation_bytes
+from gancompress.cost.onnx import onnx_costs
+from gancompress.elastic import CostModel
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.export import OnnxGenerator
+from gancompress.search.stage import load_result
+
+Size = tuple[int, int]
+
+
+class Subject(ABC):
+    """A generator whose costs are asked.
+
+    Attributes:
+        name: As the user named it.
+        network: What it is, for people.
+        stride: What H and W must be multiples of.
+        image_size: (H, W) that it was made for, where it says so.
+        size_bytes: Of its file, or of the file that it would take.
+        size_of: Which of the two.
+        runtime: What it runs in.
+    """
+
+    name: str
+    network: str
+    stride: int
+    image_size: Size | None
+    size_bytes: int
+    size_of: str
+    runtime: str
+
+    @abstractmethod
+    def counts(self, size: Size) -> tuple[int, int, int]:
+        """Parameters, and MACs of one image: true, and as the papers count."""
+
+    @abstractmethod
+    def peak_bytes(self, size: Size) -> int | None:
+        """Most activations that live at one time, where that can be known."""
+
+    def place(self, device: torch.device) -> str:
+        """Where it runs when a command computes on `device`."""
+        return str(device)
+
+    @abstractmethod
+    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
+        """Translates one image, and returns when that is done.
+
+        Raises:
+            CheckpointError: It does not run at this size.
+        """
+
+
+class NetworkSubject(Subject):
+    """A network in PyTorch.
+
+    Args:
+        name: As the user named it.
+        network: The network.
+    """
+
+    def __init__(self, name: str, network: Network) -> None:
+        self.name, self.body = name, network
+        self.network, self.stride = _kind(network), network.stride
+        self.image_size = _square(network.header.get("image_size"))
+        self.runtime = f"eager PyTorch {torch.__version__}"
+        file = Path(network.source)
+        if file.is_file() and "space" not in network.header:
+            self.size_bytes, self.size_of = file.stat().st_size, file.name
+        else:
+            self.size_bytes = int(self._costs.weight_bytes(self._only)[0])
+            self.size_of = "as safetensors, without the header"
+
+    @cached_property
+    def _costs(self) -> CostModel:
+        return CostModel.of_module(self.body.module, self.body.example_shape)
+
+    @property
+    def _only(self) -> Any:
+        return self._costs.space.genomes_at(0)
+
+    def counts(self, size: Size) -> tuple[int, int, int]:
+        """See `Subject`."""
+        macs, paper = (self._costs.macs(self._only, size, paper=p)[0] for p in (False, True))
+        return int(self._costs.params(self._only)[0]), int(macs), int(paper)
+
+    def peak_bytes(self, size: Size) -> int | None:
+        """See `Subject`."""
+        return peak_activation_bytes(self.body.module, (1, self.body.input_nc, *size))
+
+    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
+        """See `Subject`."""
+        module = self.body.module.to(device)
+        image = _noise(self.body.input_nc, size).to(device)
+        if device.type != "cuda":
+            return lambda: module(image)
+
+        def call() -> None:
+            module(image)
+            torch.cuda.synchronize(device)
+
+        return call
+
+
+class OnnxSubject(Subject):
+    """An ONNX file.
+
+    Args:
+        path: The file.
+        threads: Of its session.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.path, self.body = path, OnnxGenerator(path, threads)
+        header, shape = self.body.header, self.body.session.get_inputs()[0].shape
+        self.name, self.stride = str(path), self.body.stride
+        self.network = f"ONNX, subnet {header['subnet']}" if "subnet" in header else "ONNX"
+        self.image_size = _square(header.get("image_size"))
+        if len(shape) == 4 and all(isinstance(side, int) for side in shape[2:]):
+            self.image_size = (shape[2], shape[3])
+        self.channels = shape[1] if len(shape) == 4 and isinstance(shape[1], int) else 3
+        self.size_bytes, self.size_of = path.stat().st_size, path.name
+        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
+
+    def counts(self, size: Size) -> tuple[int, int, int]:
+        """See `Subject`."""
+        costs = onnx_costs(self.path, size)
+        return costs.params, costs.macs, costs.macs_paper
+
+    def peak_bytes(self, size: Size) -> int | None:
+        """Not known: the runtime plans its memory itself."""
+        return None
+
+    def place(self, device: torch.device) -> str:
+        """On the CPU, whatever the device."""
+        return "cpu"
+
+    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
+        """See `Subject`."""
+        image = _noise(self.channels, size)
+        try:
+            self.body(image)
+        except Exception as error:  # the runtime raises types of its own
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"{self.name} does not run at this size: {reason}") from None
+        return lambda: self.body(image)
+
+
+def open_subject(path: Path, subnet: str | None, factory: str | None, threads: int) -> Subject:
+    """The generator of a run folder, a checkpoint or an ONNX file.
+
+    Args:
+        path: Any MODEL.
+        subnet: Which subnet of a supernet or search; see `load_model` for the default.
+        factory: `package.module:factory` for the tensors of a network that is not ours.
+        threads: Of an ONNX file's session.
+
+    Raises:
+        CheckpointError: The file is damaged, or its tensors do not fit.
+        ConfigError: There is nothing, or the subnet or factory says nothing about it.
+        SpaceError: The subnet does not belong to the supernet.
+    """
+    if existing(path, "model").suffix != ".onnx":
+        return NetworkSubject(str(path), _load(path, subnet, factory))
+    if subnet is not None or factory is not None:
+        raise ConfigError("an ONNX file holds one network; --subnet and --module say nothing")
+    return OnnxSubject(path, threads)
+
+
+def _load(path: Path, subnet: str | None, factory: str | None) -> Network:
+    """As `load_model` does, but costs need no training images for batch statistics."""
+    if run_stage(path) == "search":
+        if subnet is None:
+            chosen = load_result(path).chosen
+            subnet = str(chosen[min(chosen)].subnet)
+        path = supernet_of(path)
+    network = load_network(path, factory)
+    if "space" in network.header:
+        net = as_supernet(network)
+        selected = net.space.parse(subnet) if subnet else net.space.largest()
+        network.module = net.extract(selected).eval()
+        network.header = {**network.header, "subnet": str(selected)}
+    elif subnet is not None:
+        raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
+    return network
+
+
+def _kind(network: Network) -> str:
+    options = network.description.get("generator")
+    kind = options["name"] if options else str(next(iter(network.description.values()), ""))
+    if "subnet" in network.header:
+        return f"{kind}, subnet {network.header['subnet']}"
+    return f"{kind}, ngf {options['ngf']}" if options and "ngf" in options else kind
+
+
+def _square(side: Any) -> Size | None:
+    return (side, side) if isinstance(side, int) else None
+
+
+def _noise(channels: int, size: Size) -> Tensor:
+    """An image (1, C, H, W) in [-1, 1], the same every time."""
+    return 2 * torch.rand((1, channels, *size), generator=torch.Generator().manual_seed(0)) - 1
