@@ -26,7 +26,7 @@ from gancompress.losses import (
     recon_loss,
 )
 from gancompress.losses.pool import ImagePool
-from gancompress.metrics import METRICS, all_scores, mean_absolute_error, metric, psnr
+from gancompress.metrics import METRICS, all_scores, metric
 from gancompress.search.algorithms import Evolution, Exhaustive
 from gancompress.search.trials import (
     Trial,
@@ -174,39 +174,42 @@ def test_pool_keeps_values_and_no_graph() -> None:
 
 def images_uint8(seed: int, count: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 3, 8, 6), generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, (count, 3, 16, 12), generator=generator, dtype=torch.uint8)
 
 
 def test_psnr_and_mae_agree_with_numpy() -> None:
     a, b = images_uint8(0), images_uint8(1)
     x, y = a.numpy().astype(float), b.numpy().astype(float)
     errors = ((x - y) ** 2).reshape(3, -1).mean(1)
-    assert psnr(a, b) == pytest.approx((10 * np.log10(255**2 / errors)).mean(), rel=1e-5)
-    assert mean_absolute_error(a, b) == pytest.approx(np.abs(x - y).mean() / 127.5, rel=1e-5)
+    found = all_scores(a, {"truth": b})
+    assert found["truth_psnr"] == pytest.approx((10 * np.log10(255**2 / errors)).mean(), rel=1e-9)
+    assert found["truth_mae"] == pytest.approx(np.abs(x - y).mean() / 127.5, rel=1e-9)
 
 
 def test_metrics_of_equal_and_of_opposite_images() -> None:
     a = images_uint8(2)
-    assert psnr(a, a) == pytest.approx(100)
-    assert mean_absolute_error(a, a) == 0
+    equal = all_scores(a, {"teacher": a})
+    assert equal == {"teacher_mae": 0, "teacher_psnr": 100, "teacher_ssim": pytest.approx(1)}
     black, white = torch.zeros_like(a), torch.full_like(a, 255)
-    assert psnr(black, white) == pytest.approx(0, abs=1e-6)
-    assert mean_absolute_error(black, white) == pytest.approx(2)
+    opposite = all_scores(black, {"teacher": white})
+    assert opposite["teacher_psnr"] == pytest.approx(0, abs=1e-6)
+    assert opposite["teacher_mae"] == pytest.approx(2)
+    assert opposite["teacher_ssim"] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_prefers_the_nearer_image(name: str) -> None:
-    reference, noise = images_uint8(3).float(), torch.randn(3, 3, 8, 6)
+    reference, noise = images_uint8(3).float(), torch.randn(3, 3, 16, 12)
     near, far = ((reference + s * noise).clamp(0, 255).to(torch.uint8) for s in (4, 40))
     entry = metric(name)
-    one, other = (entry.distance(x, reference.to(torch.uint8)) for x in (near, far))
+    one, other = (entry(x, reference.to(torch.uint8)) for x in (near, far))
     assert (one < other) == entry.lower_is_better
 
 
 def test_scores_are_those_whose_references_there_are() -> None:
     outputs = images_uint8(4)
     references = {"teacher": images_uint8(5)}
-    assert set(all_scores(outputs, references)) == {"teacher_mae", "teacher_psnr"}
+    assert set(all_scores(outputs, references)) == {"teacher_mae", "teacher_psnr", "teacher_ssim"}
     assert set(all_scores(outputs, {**references, "truth": images_uint8(6)})) == set(METRICS)
     with pytest.raises(ConfigError, match="unknown metric 'fid'"):
         metric("fid")

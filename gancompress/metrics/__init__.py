@@ -1,53 +1,73 @@
-"""Distances between images; both sides are uint8 as a file would hold them."""
+"""Scores of images; both sides are uint8 as a file would hold them.
+
+Paired scores (`PAIRED`, LPIPS) compare image by image, with a teacher's outputs or with the truth.
+Distances between sets (`distances`) compare features (`features`) of outputs and real images.
+`segmentation` lets a judge read labels in generated photos.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
+from gancompress.metrics.pixels import absolute_errors, ms_ssims, psnrs, ssims
 from gancompress.tables import lookup
 
-
-def mean_absolute_error(images: Tensor, others: Tensor) -> float:
-    """Mean |difference| on the scale where images are in [-1, 1]; (N, C, H, W) uint8 each."""
-    return float((images.float() - others.float()).abs().mean() / 127.5)
+Reference = Literal["teacher", "truth"]
 
 
-def psnr(images: Tensor, others: Tensor) -> float:
-    """Mean over images of the peak signal-to-noise ratio in dB, at most 100.
+@dataclass(frozen=True)
+class PairedScore:
+    """A score of each image of a pair.
 
-    Args:
-        images: (N, C, H, W) uint8.
-        others: The same shape.
+    Attributes:
+        per_image: From (images, others), both (N, C, H, W) uint8, to (N,) float64.
+        lower_is_better: Direction.
     """
-    errors = (images.float() - others.float()).square().flatten(1).mean(1).clamp_min(6.5e-6)
-    return float((10 * (255**2 / errors).log() / math.log(10)).clamp(max=100).mean())
+
+    per_image: Callable[[Tensor, Tensor], Tensor]
+    lower_is_better: bool
+
+
+PAIRED: dict[str, PairedScore] = {
+    "mae": PairedScore(absolute_errors, lower_is_better=True),
+    "psnr": PairedScore(psnrs, lower_is_better=False),
+    "ssim": PairedScore(ssims, lower_is_better=False),
+    "ms_ssim": PairedScore(ms_ssims, lower_is_better=False),
+}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of a generator's outputs.
+    """A score of a generator's outputs that a search can go by: a mean over images.
 
     Attributes:
-        distance: From (outputs, references), both (N, C, H, W) uint8.
+        score: What is measured on every image.
         reference: Whose images the outputs are compared with.
-        lower_is_better: Direction.
     """
 
-    distance: Callable[[Tensor, Tensor], float]
-    reference: Literal["teacher", "truth"]
-    lower_is_better: bool
+    score: PairedScore
+    reference: Reference
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Direction."""
+        return self.score.lower_is_better
+
+    def __call__(self, outputs: Tensor, references: Tensor) -> float:
+        """Mean over all images, (N, C, H, W) uint8 each."""
+        return float(self.score.per_image(outputs, references).mean())
 
 
+_REFERENCES: tuple[Reference, ...] = ("teacher", "truth")
+_QUICK = ("mae", "psnr", "ssim")  # these apply to images of any size worth searching on
 METRICS: dict[str, Metric] = {
-    "teacher_mae": Metric(mean_absolute_error, "teacher", lower_is_better=True),
-    "teacher_psnr": Metric(psnr, "teacher", lower_is_better=False),
-    "truth_mae": Metric(mean_absolute_error, "truth", lower_is_better=True),
-    "truth_psnr": Metric(psnr, "truth", lower_is_better=False),
+    f"{reference}_{name}": Metric(PAIRED[name], reference)
+    for reference in _REFERENCES
+    for name in _QUICK
 }
 
 
@@ -57,9 +77,9 @@ def metric(name: str) -> Metric:
 
 
 def all_scores(outputs: Tensor, references: dict[str, Tensor]) -> dict[str, float]:
-    """Every metric whose reference images there are."""
+    """Every metric of `METRICS` whose reference images there are."""
     return {
-        name: entry.distance(outputs, references[entry.reference])
+        name: entry(outputs, references[entry.reference])
         for name, entry in METRICS.items()
         if entry.reference in references
     }

@@ -1,14 +1,16 @@
 """The page that shows what a compression reached, and the same table for the terminal."""
 
-from gancompress.report.content import ImageRow, Report, Row, Trial
+from gancompress.report.content import ImageRow, Report, Row, Table, Trial
 from gancompress.report.page import render, write_report
-from gancompress.report.table import text_table
+from gancompress.report.table import aligned_text, text_table
 
 __all__ = [
     "ImageRow",
     "Report",
     "Row",
+    "Table",
     "Trial",
+    "aligned_text",
     "render",
     "text_table",
     "write_report",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -56,6 +56,23 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Any other table of the page; all cells are text.
+
+    Attributes:
+        title: Head of its section.
+        heads: One for each column; the first column names the rows.
+        rows: As many cells each as there are heads.
+        caption: What the numbers mean.
+    """
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """What the page shows; an empty list leaves its section out.
 
@@ -69,6 +86,7 @@ class Report:
         front: The Pareto set, by ascending MACs.
         images: Rows of the image grid.
         files: Label to path, relative to the page.
+        tables: Shown between the numbers and the images.
     """
 
     title: str
@@ -80,6 +98,7 @@ class Report:
     front: list[Trial]
     images: list[ImageRow]
     files: dict[str, str]
+    tables: list[Table] = field(default_factory=list)
 
     @property
     def direction(self) -> str:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.data.images import to_image
-from gancompress.report.content import ImageRow, Report
+from gancompress.report.content import ImageRow, Report, Table
 from gancompress.report.plot import plot_section
-from gancompress.report.table import html_table, scores_table
+from gancompress.report.table import html_rows, html_table, scores_table
 from gancompress.report.text import escaped, format_units
 
 SMALL, LARGE = 128, 256  # images are shown between these sides, in CSS pixels
@@ -41,6 +41,7 @@ def render(report: Report) -> str:
         f"<header>\n<h1>{title}</h1>\n{_facts(report.facts)}</header>",
         _section("Score against cost", plot_section(report)),
         _section("Teacher and subnets", scores_table(report)),
+        *(_section(escaped(table.title), _plain_table(table)) for table in report.tables),
         _section("Images", _image_grid(report)),
         _section("Exported files", _file_list(report.files)),
     ]
@@ -56,6 +57,20 @@ def render(report: Report) -> str:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}</head>\n'
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def _plain_table(table: Table) -> str:
+    """Text cells as a table; nothing where it has no rows."""
+    if not table.rows:
+        return ""
+    heads = [f'<th scope="col">{escaped(head)}</th>' for head in table.heads]
+    lines = []
+    for name, *cells in table.rows:
+        body = "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{escaped(name)}</th>{body}</tr>')
+    caption = f"<figcaption>{escaped(table.caption)}</figcaption>\n" if table.caption else ""
+    grid = html_table("numbers", heads, html_rows(lines), table.title)
+    return f"<figure>\n{grid}{caption}</figure>\n"
 
 
 def _image_grid(report: Report) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gancompress.report.content import Report, Row
+from gancompress.report.content import Report, Row, Table
 from gancompress.report.text import MISSING, escaped, format_units, formatter, ratio
 
 
@@ -23,6 +23,17 @@ def text_table(rows: list[Row]) -> str:
             blocks.append(_text_block(column.head, column.cells))
             if any(column.ratios):
                 blocks.append(_text_block("", column.ratios, left=True))
+    return "\n".join("  ".join(line).rstrip() for line in zip(*blocks, strict=True))
+
+
+def aligned_text(table: Table) -> str:
+    """Any table as aligned plain text, its first column to the left and the others to the right."""
+    if not table.rows:
+        return ""
+    columns = zip(table.heads, *table.rows, strict=True)
+    blocks = [
+        _text_block(head, cells, left=index == 0) for index, (head, *cells) in enumerate(columns)
+    ]
     return "\n".join("  ".join(line).rstrip() for line in zip(*blocks, strict=True))
 
 

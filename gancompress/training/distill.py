@@ -31,7 +31,7 @@ from gancompress.losses import (
     generator_gan_loss,
     recon_loss,
 )
-from gancompress.metrics import mean_absolute_error
+from gancompress.metrics import metric
 from gancompress.models import init_weights
 from gancompress.training.loop import Losses
 from gancompress.training.precision import Ema, autocast
@@ -370,7 +370,8 @@ class DistillTask:
         inputs = self._held_out_inputs()
         wanted = self._teacher_outputs(inputs)
         outputs = self._translate(inputs)
-        return {f"mae_{name}": mean_absolute_error(out, wanted) for name, out in outputs.items()}
+        distance = metric("teacher_mae")
+        return {f"mae_{name}": distance(out, wanted) for name, out in outputs.items()}
 
     def samples(self) -> Tensor:
         """Rows of input, teacher, and subnets from the largest to the smallest."""

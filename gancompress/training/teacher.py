@@ -18,7 +18,7 @@ from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.pool import ImagePool
-from gancompress.metrics import mean_absolute_error, psnr
+from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
 from gancompress.training.loop import Losses
 from gancompress.training.precision import Ema, autocast
@@ -107,7 +107,8 @@ class TeacherTask(ABC):
         chosen = spread(len(self.held_out), MAX_EVALUATED)
         fakes = self._translate(list(stack(self.held_out.inputs, chosen)))
         truth = stack(self.held_out.targets, chosen)
-        return {"mae": mean_absolute_error(fakes, truth), "psnr": psnr(fakes, truth)}
+        scores = all_scores(fakes, {"truth": truth})
+        return {name.removeprefix("truth_"): score for name, score in scores.items()}
 
     def samples(self) -> Tensor:
         """Rows of input, output and, for paired data, truth."""
