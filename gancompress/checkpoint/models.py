@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import yaml
 from torch import Tensor
 
 from gancompress.checkpoint.network import Network, as_supernet, load_network
+from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions
-from gancompress.data import load_split, spread, stack, to_float
+from gancompress.data import Splits, load_split, make_splits, spread, stack, to_float
 from gancompress.elastic import Supernet, calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 MAX_CALIBRATION = 64
 CALIBRATION_BATCH = 16
 
@@ -81,6 +84,35 @@ def run_data(path: Path) -> tuple[DataOptions, int] | None:
     return data, data.crop_size
 
 
+def run_splits(run: Path, data: DataOptions) -> Splits:
+    """The lists of images that a run was trained by.
+
+    Where no folder holds them they are made of the data as it is now, and a warning says so if
+    that may give the search images that the run was trained on.
+
+    Args:
+        run: A run folder of any stage.
+        data: Its data section.
+
+    Raises:
+        DataError: The data cannot be used.
+    """
+    folders = [run]
+    if run_stage(run) in ("search", "finetune"):
+        folders.append(supernet_of(run))
+    for folder in folders:
+        known = read_splits(folder)
+        if known is not None:
+            return known.at(data.root)
+    made = make_splits(data)
+    if made.held_out_sides():
+        logger.warning(
+            "%s has no splits.json: the images held out for the search are chosen anew, and the "
+            "run may have been trained on some of them", folders[-1],
+        )  # fmt: skip
+    return made
+
+
 def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
     """Training inputs for a subnet's statistics; nothing is read if it keeps none.
 
@@ -92,12 +124,15 @@ def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
     found = run_data(run)
     if found is None:
         raise ConfigError(f"{run} is no run folder, and batch norms need its training data")
-    yield from calibration_batches(found[0], next(net.parameters()).device)
+    data, device = found[0], next(net.parameters()).device
+    yield from calibration_batches(data, device, run_splits(run, data))
 
 
-def calibration_batches(data: DataOptions, device: torch.device) -> Iterator[Tensor]:
+def calibration_batches(
+    data: DataOptions, device: torch.device, splits: Splits | None = None
+) -> Iterator[Tensor]:
     """The same batches of training inputs for whoever calibrates: search, export, translation."""
-    inputs = load_split(data, "train", data.crop_size).inputs
+    inputs = load_split(data, "train", data.crop_size, splits).inputs
     chosen = spread(len(inputs), MAX_CALIBRATION)
     for start in range(0, len(chosen), CALIBRATION_BATCH):
         yield to_float(stack(inputs, chosen[start : start + CALIBRATION_BATCH])).to(device)

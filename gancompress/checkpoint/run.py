@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
-from gancompress.config import Section, differences, dump_options
+from gancompress.config import DataOptions, Section, differences, dump_options
+from gancompress.data import Splits, make_splits
 from gancompress.errors import ConfigError
 
 COSMETIC = ("log", "run", "data.cache_gb")  # sections that may change between two starts of one run
@@ -33,6 +35,7 @@ class RunFolder:
         self.state = path / "state.pt"
         self.log = path / "log.jsonl"
         self.samples = path / "samples"
+        self.splits = path / "splits.json"
         self.report = path / "report.html"
         self.done = path / "done.json"
 
@@ -71,6 +74,8 @@ class RunFolder:
         if not self.config.exists():
             return []
         old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
+        with suppress(ValidationError):  # a key that the file lacks had its default
+            old = type(options).model_validate(old).model_dump(mode="json")
         changed = differences(old, new)
         keys = [(line.partition(":")[0], line) for line in changed]
         return [line for key, line in keys if not {key, key.split(".")[0]} & set(COSMETIC)]
@@ -128,3 +133,49 @@ class RunFolder:
         if self.log.exists():
             text = "".join(json.dumps(entry) + "\n" for entry in kept)
             write_atomic(self.log, text.encode())
+
+
+def read_splits(run: Path) -> Splits | None:
+    """The lists of images in a run folder, or None where it has none.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    path = RunFolder(run).splits
+    if not path.is_file():
+        return None
+    return Splits.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+def planned_splits(run: RunFolder, options: DataOptions, source: Path | None = None) -> Splits:
+    """The lists that a stage trains by.
+
+    They are its own where it goes on; else those of the run that it starts from, where both have
+    the same data options; else those of the data as it is now.
+
+    Args:
+        run: The stage's folder.
+        options: Its data section.
+        source: The run that it starts from, or any other path.
+
+    Raises:
+        DataError: The data cannot be used.
+    """
+    known = read_splits(run.path) if run.state.exists() or run.is_done else None
+    if known is None and source is not None:
+        known = read_splits(source)
+    if known is None or not known.fits(options):
+        return make_splits(options)
+    return known.at(options.root)
+
+
+def record_splits(run: RunFolder, options: DataOptions, source: Path | None = None) -> Splits:
+    """`planned_splits`, written into the run folder for this stage and those after it."""
+    splits = planned_splits(run, options, source)
+    keep_splits(run, splits)
+    return splits
+
+
+def keep_splits(run: RunFolder, splits: Splits) -> None:
+    """Write lists of images into a run folder."""
+    write_atomic(run.splits, splits.to_json().encode())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import load_model
+from gancompress.checkpoint.models import load_model, run_splits
 from gancompress.checkpoint.network import (
     Network,
     build_network,
@@ -21,6 +21,7 @@ from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.context import Context
 from gancompress.cli.files import NUM_PROOF_IMAGES, data_images
 from gancompress.cli.search import show_result
+from gancompress.cli.train import describe_splits
 from gancompress.config import (
     CompressOptions,
     SearchOptions,
@@ -31,7 +32,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.cost import format_count, measure_latency
-from gancompress.data import load_split, spread, to_float
+from gancompress.data import Split, Splits, input_side, load_split, spread, to_float
 from gancompress.elastic import Supernet
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, export_network
@@ -68,6 +69,7 @@ class Finished:
         scores: Their metrics.
         evaluator: Inputs and truth.
         split: Which images these are.
+        splits: The lists that they are from.
     """
 
     networks: dict[str, Network]
@@ -75,6 +77,7 @@ class Finished:
     scores: dict[str, dict[str, float]]
     evaluator: Evaluator
     split: str
+    splits: Splits
 
 
 def run_compress(context: Context) -> None:
@@ -84,6 +87,7 @@ def run_compress(context: Context) -> None:
         net = preflight(stages)
         sections = [s for s in (stages.teacher, stages.supernet, stages.search) if s is not None]
         context.say("---\n".join(dump_options(section) for section in sections))
+        context.say("\n".join(describe_splits(stages.teacher or stages.supernet)))
         size = stages.search.size or stages.supernet.data.crop_size
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         context.say(
@@ -108,7 +112,8 @@ def run_compress(context: Context) -> None:
     report = stages.run / "report.html"
     write_report(_report(stages, finished, result, rows, files), report)
     context.say(
-        f"\nscores on {len(finished.evaluator.inputs)} images of the {finished.split} split"
+        f"\nscores on {len(finished.evaluator.inputs)} images of the {finished.split} split "
+        f"({finished.splits.describe(finished.split)})"
     )
     context.say(text_table(rows))
     for label, path in files.items():
@@ -195,35 +200,30 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
     for subnet, budget in smallest_budget.items():  # one subnet may be the best under several
         label = f"subnet <= {format_count(budget)}"
         networks[label] = load_model(stages.supernet.run, subnet)
-    evaluator, split = _unseen(stages, result.size, teacher, device)
+    splits = run_splits(stages.supernet.run, stages.supernet.data)
+    split = "test" if splits.files("test", input_side(stages.supernet.data)) else "search"
+    images = load_split(stages.supernet.data, split, result.size, splits)
+    evaluator = _judge(images, teacher, stages.search.max_test_images, device)
     outputs = {
         label: evaluator.translate(network.module.to(device)) for label, network in networks.items()
     }
     scores = {label: all_scores(images, evaluator.references) for label, images in outputs.items()}
     for name in [name for name in scores["teacher"] if name.startswith("teacher_")]:
         del scores["teacher"][name]  # the teacher against itself
-    return Finished(networks, outputs, scores, evaluator, split)
+    return Finished(networks, outputs, scores, evaluator, split, splits)
 
 
-def _unseen(
-    stages: Stages, size: int, teacher: Network, device: torch.device
-) -> tuple[Evaluator, str]:
-    """Test images, or the search's own where the data has no test folder."""
-    data = stages.supernet.data
-    folders = ("test", "val") if data.mode == "paired" else ("testA", "testB")
-    name = "test" if any((data.root / folder).is_dir() for folder in folders) else "search"
-    split = load_split(data, name, size)
+def _judge(split: Split, teacher: Network, count: int | None, device: torch.device) -> Evaluator:
+    """Scores on a split, or on `count` of its images, with the teacher's outputs as reference."""
     net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
-    run = teacher.module.to(device)
-    made = Evaluator.of_split(net, run, split, stages.search.max_test_images, 4, device)
-    return made, name
+    return Evaluator.of_split(net, teacher.module.to(device), split, count, 4, device)
 
 
 def _export(stages: Stages, finished: Finished) -> dict[str, Path]:
     images = list(finished.evaluator.inputs[:32])
     if len(images) < NUM_PROOF_IMAGES:
         size = finished.evaluator.inputs.shape[-1]
-        images += data_images(stages.supernet.data, size, ("search", "train"))
+        images += data_images(stages.supernet.data, size, finished.splits)
     files: dict[str, Path] = {}
     for label, network in finished.networks.items():
         if label == "teacher":
@@ -280,6 +280,7 @@ def _report(
         "data": f"{stages.supernet.data.root} ({stages.supernet.data.mode})",
         "images": f"{len(inputs)} of the {finished.split} split for the table; the search never "
         "saw them" if finished.split != "search" else f"{len(inputs)} of the search split",
+        "splits": "; ".join(map(finished.splits.describe, ("train", "search", "test"))),
         "size": f"{result.size}x{result.size}",
         "search": f"{len(result.trials)} subnets evaluated, {result.metric} on the search split",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch "

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import describe, load_model, run_data
+from gancompress.checkpoint.models import describe, load_model, run_data, run_splits
 from gancompress.checkpoint.network import Network
 from gancompress.cli.context import Context, existing
 from gancompress.config import DataOptions
-from gancompress.data import list_images, load_split, read_image, spread, to_tensor
+from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, OnnxGenerator, export_network
 from gancompress.inference import TranslateOptions, translate_path
@@ -67,14 +67,14 @@ def proof_images(model: Path, network: Network, folder: Path | None) -> list[Ten
     if data is None:
         raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")
     options, size = data
-    return data_images(options, size, ("search", "train"))
+    return data_images(options, size, run_splits(model, options))
 
 
-def data_images(data: DataOptions, size: int, splits: tuple[str, ...]) -> list[Tensor]:
-    """Up to 16 inputs, from the first of these splits that have as many together."""
+def data_images(data: DataOptions, size: int, splits: Splits) -> list[Tensor]:
+    """Up to 16 inputs, of the search split and then of the training split."""
     images: list[Tensor] = []
-    for split in splits:
-        inputs = load_split(data, split, size).inputs
+    for split in ("search", "train"):
+        inputs = load_split(data, split, size, splits).inputs
         images += [inputs[i] for i in spread(len(inputs), NUM_PROOF_IMAGES - len(images))]
     return images
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gancompress.checkpoint.models import run_stage
+from gancompress.checkpoint.models import run_data, run_splits, run_stage
 from gancompress.checkpoint.network import load_supernet
 from gancompress.cli.context import Context, existing
 from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, DataError
 from gancompress.search import SearchResult, search
 from gancompress.search.stage import check_budgets
 
@@ -24,6 +24,7 @@ def run_search(context: Context) -> None:
         budgets = check_budgets(net, size, options.budgets)
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         context.say(dump_options(options))
+        context.say(_describe_split(options))
         context.say(
             f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
             f"{size}x{size}; budgets {', '.join(map(format_count, budgets))}"
@@ -59,6 +60,16 @@ def _options(context: Context) -> SearchOptions:
         raise ConfigError(f"{path} is no run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
+
+
+def _describe_split(options: SearchOptions) -> str:
+    found = run_data(options.supernet)
+    if found is None:
+        return f"no splits: {options.supernet} is no run folder"
+    try:
+        return run_splits(options.supernet, found[0]).describe("search")
+    except DataError as error:  # a dry run works without the data
+        return f"no splits: {error}"
 
 
 def show_result(context: Context, result: SearchResult) -> None:

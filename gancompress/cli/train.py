@@ -9,6 +9,7 @@ import torch
 
 from gancompress.checkpoint.models import supernet_of
 from gancompress.checkpoint.network import Network, build_network, load_supernet
+from gancompress.checkpoint.run import RunFolder, planned_splits
 from gancompress.cli.context import Context, existing
 from gancompress.config import (
     FinetuneOptions,
@@ -20,6 +21,7 @@ from gancompress.config import (
 )
 from gancompress.cost import format_count
 from gancompress.elastic import Supernet
+from gancompress.errors import DataError
 from gancompress.training.stages import finetune, supernet_options, train_supernet, train_teacher
 from gancompress.training.student import load_teacher, make_student
 
@@ -30,7 +32,7 @@ def run_teacher(context: Context) -> None:
     if context.args.dry_run:
         description = {"generator": options.generator.model_dump(mode="json")}
         network = build_network(description, str(context.args.options))
-        _dry_run(context, dump_options(options), network, options.data.crop_size)
+        _dry_run(context, options, network)
         return
     _finish(context, options.run, train_teacher(options, context.device))
 
@@ -41,7 +43,7 @@ def run_supernet(context: Context) -> None:
     if context.args.dry_run:
         teacher = load_teacher(options.teacher)
         net = make_student(options.student, teacher).net
-        _dry_run(context, dump_options(options), teacher, options.data.crop_size, net)
+        _dry_run(context, options, teacher, net)
         return
     _finish(context, options.run, train_supernet(options, context.device))
 
@@ -74,19 +76,26 @@ def _finish(context: Context, run: Path, scores: dict[str, Any]) -> None:
 
 
 def _dry_run(
-    context: Context, config: str, network: Network, size: int, net: Supernet | None = None
+    context: Context,
+    options: TeacherOptions | SupernetOptions,
+    network: Network,
+    net: Supernet | None = None,
 ) -> None:
-    """Print the resolved options, shapes, parameters and MACs."""
+    """Print the resolved options, splits, shapes, parameters and MACs."""
+    size = options.data.crop_size
     full = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
     subnet = full.space.largest()
     params = sum(p.numel() for p in network.module.parameters())
     macs, paper = full.macs(subnet, size), full.macs(subnet, size, paper=True)
+    splits = describe_splits(options)
     lines = [
-        config,
+        dump_options(options),
+        *splits,
         f"generator: {params:,} parameters, {format_count(macs)} MACs at {size}x{size} "
         f"({format_count(paper)} as papers count)",
     ]
     facts: dict[str, Any] = {"params": params, "macs": macs, "macs_paper": paper, "size": size}
+    facts["splits"] = splits
     if net is not None:
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         lines.append(
@@ -99,3 +108,13 @@ def _dry_run(
         lines.append(f"  {op.weight or op.node}: {shapes[op.source]} -> {shapes[op.node]}")
     context.say("\n".join(lines))
     context.result(facts)
+
+
+def describe_splits(options: TeacherOptions | SupernetOptions) -> list[str]:
+    """One line for each split that a stage would use, or one on why there are none."""
+    source = options.teacher.weights if isinstance(options, SupernetOptions) else None
+    try:
+        splits = planned_splits(RunFolder(options.run), options.data, source)
+    except DataError as error:  # a dry run works without the data
+        return [f"no splits: {error}"]
+    return [splits.describe(split) for split in ("train", "search", "test")]

@@ -16,6 +16,10 @@ Pairing = Annotated[
     Literal["paired", "unpaired"], BeforeValidator(lambda value: _PAIRING_ALIASES.get(value, value))
 ]
 Precision = Literal["auto", "fp32", "bf16"]
+MetaFiles = Annotated[
+    dict[Literal["A", "B", "AB"], Path] | None,
+    BeforeValidator(lambda value: {"AB": value} if isinstance(value, str | Path) else value),
+]
 
 
 class Section(BaseModel):
@@ -34,6 +38,10 @@ class DataOptions(Section):
     crop_size: Size = 256  # ... and a random crop of this size is taken
     flip: bool = True
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
+    split_seed: int = 0  # with the images' contents, this chooses which are held out
+    train_meta: MetaFiles = None  # lists instead of folders: one file, or {A: file, B: file}
+    search_meta: MetaFiles = None
+    test_meta: MetaFiles = None
     max_images: Size | None = None
     cache_gb: float = 4.0  # decoded images kept in memory
 

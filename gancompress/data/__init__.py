@@ -12,14 +12,19 @@ from gancompress.data.images import (
     to_tensor,
     to_uint8,
 )
+from gancompress.data.listing import input_side
+from gancompress.data.splits import Splits, make_splits
 
 __all__ = [
     "Batch",
     "BatchStream",
     "ImageSet",
     "Split",
+    "Splits",
+    "input_side",
     "list_images",
     "load_split",
+    "make_splits",
     "mix",
     "read_image",
     "save_image",

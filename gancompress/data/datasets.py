@@ -7,7 +7,6 @@ targets `b` whatever the direction.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,11 +18,19 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.config import DataOptions
-from gancompress.data.images import list_images, read_image, to_tensor
+from gancompress.data.hashing import content_digest
+from gancompress.data.images import SUFFIXES, is_image_file, read_image, to_tensor
+from gancompress.data.listing import folder_names, input_side, split_folder
+from gancompress.data.splits import Splits, make_splits
 from gancompress.errors import DataError
 
-SPLIT_FOLDERS = {"train": ("train",), "search": ("search",), "test": ("test", "val")}
 DECODERS = 2
+_ADVICE = (
+    "\n  Put the file back as it was, or train on new lists: another run folder and another "
+    "data.split_seed."
+)
+_MISSING = f"the run's list of images names it, and it is not there{_ADVICE}"
+_CHANGED = f"its content is not the one in the run's list of images{_ADVICE}"
 
 
 class ImageSet:
@@ -34,12 +41,19 @@ class ImageSet:
         size: Side in pixels that every image is resized to.
         half: `left` or `right` half of a side-by-side pair, or None for the whole image.
         cache_gb: Least recently used images beyond this many gigabytes are decoded again.
+        digests: SHA-256 that each file's content must have, in hexadecimal; None for any content.
     """
 
     def __init__(
-        self, files: list[Path], size: int, half: str | None = None, cache_gb: float = 4.0
+        self,
+        files: list[Path],
+        size: int,
+        half: str | None = None,
+        cache_gb: float = 4.0,
+        digests: list[str] | None = None,
     ) -> None:
         self.files = files
+        self.digests = digests
         self.size = size
         self.half = half
         self._cache: OrderedDict[int, Tensor] = OrderedDict()
@@ -53,7 +67,7 @@ class ImageSet:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        pixels = self._decode(self.files[index])
+        pixels = self._decode(index)
         self._cache[index] = pixels
         while len(self._cache) > self._capacity:
             self._cache.popitem(last=False)
@@ -63,16 +77,30 @@ class ImageSet:
         """Decode as many images as the cache holds; a damaged file is found before training."""
         indices = range(min(len(self), self._capacity))
         with ThreadPoolExecutor(DECODERS) as pool:
-            decoded = pool.map(lambda i: self._decode(self.files[i]), indices)
+            decoded = pool.map(self._decode, indices)
             self._cache.update(zip(indices, decoded, strict=True))
 
-    def _decode(self, path: Path) -> Tensor:
-        image = read_image(path)
+    def _decode(self, index: int) -> Tensor:
+        path = self.files[index]
+        image = read_image(self._content(index), str(path))
         if self.half:
             image = _half(image, self.half, path)
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=3)
         return to_tensor(image)
+
+    def _content(self, index: int) -> Path | bytes:
+        """The file, or its bytes where these are known to be the listed ones."""
+        path = self.files[index]
+        if self.digests is None:
+            return path
+        try:
+            content = path.read_bytes()
+        except OSError:
+            raise DataError(f"{path}: {_MISSING}") from None
+        if content_digest(content) != self.digests[index]:
+            raise DataError(f"{path}: {_CHANGED}")
+        return content
 
 
 def _half(image: Image.Image, half: str, path: Path) -> Image.Image:
@@ -117,64 +145,63 @@ class Split:
         return [path.stem for path in self.inputs.files]
 
 
-def load_split(options: DataOptions, split: str, size: int) -> Split:
+def load_split(options: DataOptions, split: str, size: int, splits: Splits | None = None) -> Split:
     """Images of one split at `size` x `size` pixels.
 
-    Where the data has no search folder, `search_fraction` of the training images (the same ones
-    on every machine, chosen by the hash of their names) are the search split, and training leaves
-    them out.
+    Where the data has no search folder and no list of search images, `search_fraction` of the
+    training images are the search split, and training leaves them out.
 
     Args:
         options: The data section.
         split: train, search or test.
         size: Side in pixels.
+        splits: Lists made before, to which contents must agree; by default, those of the data
+            as it is now.
 
     Raises:
-        DataError: A folder is missing or empty.
+        DataError: A folder is missing or empty, or a listed file is missing or has changed.
     """
+    if not options.root.is_dir():
+        raise DataError(f"no data folder {options.root}")
+    lists = splits or make_splits(options, (split,))
     if options.mode == "paired":
-        files = _split_files(options, split, "")
         halves = ("left", "right") if options.direction == "AtoB" else ("right", "left")
-        inputs, targets = (ImageSet(files, size, half, options.cache_gb / 2) for half in halves)
+        inputs, targets = (_images(options, lists, (split, "AB"), size, half) for half in halves)
         return Split(inputs, targets, paired=True)
-    sides = ("A", "B") if options.direction == "AtoB" else ("B", "A")
-    a = ImageSet(_split_files(options, split, sides[0]), size, None, options.cache_gb / 2)
-    if split != "test" and not (options.root / f"train{sides[1]}").is_dir():
+    side_a = input_side(options)
+    side_b = "B" if side_a == "A" else "A"
+    a = _images(options, lists, (split, side_a), size)
+    if not lists.images(split, side_b):
         return Split(a, None, paired=False)
-    b = ImageSet(_split_files(options, split, sides[1]), size, None, options.cache_gb / 2)
-    return Split(a, b, paired=False)
+    return Split(a, _images(options, lists, (split, side_b), size), paired=False)
 
 
-def _split_files(options: DataOptions, split: str, side: str) -> list[Path]:
-    root = options.root
-    if not root.is_dir():
-        raise DataError(f"no data folder {root}")
-    names = [f"{name}{side}" for name in SPLIT_FOLDERS[split]]
-    found = [root / name for name in names if (root / name).is_dir()]
-    if found:
-        files = list_images(found[0])
-    elif split == "search":
-        files = _held_out(list_images(root / f"train{side}"), options.search_fraction)[1]
-        if not files:
-            raise DataError(
-                f"{root} has no search{side} folder: data.search_fraction must be above 0"
-            )
-    else:
-        raise DataError(f"{root} has no folder {' or '.join(names)}: {_layout(options, root)}")
-    if split == "train" and not (root / f"search{side}").is_dir():
-        files = _held_out(files, options.search_fraction)[0]
-    return files[: options.max_images] if options.max_images else files
+def _images(
+    options: DataOptions, splits: Splits, key: tuple[str, str], size: int, half: str | None = None
+) -> ImageSet:
+    files = splits.files(*key)
+    if not files:
+        raise DataError(_why_none(options, *key))
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0]}{more}: {_MISSING}")
+    digests = [image.digest for image in splits.images(*key)]
+    return ImageSet(files, size, half, options.cache_gb / 2, digests)
 
 
-def _held_out(files: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
-    count = round(len(files) * fraction)
-    if fraction and not 0 < count < len(files):
-        raise DataError(
-            f"{files[0].parent}: {len(files)} images cannot be split into training and "
-            f"{fraction:.0%} for the search; set data.search_fraction"
-        )
-    order = sorted(files, key=lambda path: hashlib.sha256(path.name.encode()).digest())
-    return sorted(order[count:]), sorted(order[:count])
+def _why_none(options: DataOptions, split: str, side: str) -> str:
+    """What is wrong with data that has no images for a split and side."""
+    root, folder = options.root, split_folder(options, split, side)
+    names = folder_names(options, split, side)
+    if split == "search" and folder is None and split_folder(options, "train", side):
+        return f"{root} has no {names[0]} folder: data.search_fraction must be above 0"
+    if folder is None:
+        wanted = ["train" + names[0].removeprefix("search")] if split == "search" else names
+        return f"{root} has no folder {' or '.join(wanted)}: {_layout(options, root)}"
+    if any(is_image_file(path) for path in folder.iterdir()):
+        return f"{folder}: none of its images is left for {split}; other splits hold all of them"
+    return f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})"
 
 
 def _layout(options: DataOptions, root: Path) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from gancompress.checkpoint.models import calibration_batches
+from gancompress.checkpoint.models import calibration_batches, run_splits
 from gancompress.checkpoint.network import Network, load_network, load_supernet
-from gancompress.checkpoint.run import RunFolder
+from gancompress.checkpoint.run import RunFolder, keep_splits
 from gancompress.config import SearchOptions, SupernetOptions, load_options
 from gancompress.cost import format_count, parse_count
 from gancompress.data import load_split
@@ -127,7 +127,9 @@ def _open_log(
         raise CheckpointError(
             f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
         )
-    split = load_split(before.data, "search", size)
+    splits = run_splits(options.supernet, before.data)
+    keep_splits(RunFolder(options.run), splits)
+    split = load_split(before.data, "search", size, splits)
     teacher = load_network(options.supernet / "teacher.safetensors")
     _check_size(size, teacher.stride)
     run_teacher = teacher.module.to(device).eval()
@@ -135,7 +137,7 @@ def _open_log(
         net.to(device).eval(), run_teacher, split, options.max_images, options.batch_size, device
     )
     if norms_with_statistics(net.generator):
-        evaluator.calibration = list(calibration_batches(before.data, device))
+        evaluator.calibration = list(calibration_batches(before.data, device, splits))
     key = f"{evaluator.fingerprint()}:{options.metric}:{size}"
     log = TrialLog(options.run / TRIALS_FILE, hashlib.sha256(key.encode()).hexdigest())
     opened = _OpenLog(log, evaluator, size, options.metric)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gancompress.checkpoint.network import (
     require_rgb,
     save_network,
 )
-from gancompress.checkpoint.run import RunFolder
+from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import (
     DataOptions,
     FinetuneOptions,
@@ -31,7 +31,7 @@ from gancompress.config import (
     TeacherOptions,
     load_options,
 )
-from gancompress.data import BatchStream, Split, load_split
+from gancompress.data import BatchStream, Split, Splits, load_split
 from gancompress.elastic import Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.models import STRIDES
@@ -60,10 +60,11 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         data = options.data
         require_rgb(options.generator, "generator")
         _check_stride(data, STRIDES.get(options.generator.name, 1))
-        training = load_split(data, "train", data.load_size)
+        splits = record_splits(run, data)
+        training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:
             raise DataError(f"{data.root} has no target images: a teacher needs both sides")
-        held_out = load_split(data, "search", data.crop_size)
+        held_out = load_split(data, "search", data.crop_size, splits)
         _preload(training)
         torch.manual_seed(options.seed)
         task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
@@ -91,16 +92,20 @@ def train_supernet(options: SupernetOptions, device: torch.device) -> dict[str, 
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
         recipe = Recipe(options.loss, options.sampling, options.schedule, options.log.num_samples)
-        return _distil(options, run, _Distillation(student, judge, recipe, options.data), device)
+        splits = record_splits(run, options.data, options.teacher.weights)
+        parts = _Distillation(student, judge, recipe, options.data, splits)
+        return _distil(options, run, parts, device)
 
 
+@dataclass(frozen=True)
 class _Distillation:
-    """Student, judge, recipe and data of one distillation."""
+    """Student, judge, recipe, data and its lists of images of one distillation."""
 
-    def __init__(
-        self, student: Student, judge: Discriminator | None, recipe: Recipe, data: DataOptions
-    ) -> None:
-        self.student, self.judge, self.recipe, self.data = student, judge, recipe, data
+    student: Student
+    judge: Discriminator | None
+    recipe: Recipe
+    data: DataOptions
+    splits: Splits
 
 
 def _distil(
@@ -111,7 +116,7 @@ def _distil(
 ) -> dict[str, Any]:
     data, student = parts.data, parts.student
     _check_stride(data, student.stride)
-    held_out = load_split(data, "search", data.crop_size)
+    held_out = load_split(data, "search", data.crop_size, parts.splits)
     task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
     start = options.start_from if isinstance(options, SupernetOptions) else None
     if start is not None and not run.state.exists():
@@ -127,7 +132,7 @@ def _distil(
 def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) -> Split:
     """The training split, with the teacher's outputs where those are the target."""
     data, loss = parts.data, parts.recipe.loss
-    training = load_split(data, "train", data.load_size)
+    training = load_split(data, "train", data.load_size, parts.splits)
     if training.targets is None and parts.judge is not None:
         raise DataError(
             f"{data.root} has no images of the target domain: set loss.lambda_gan=0, or add them"
@@ -215,7 +220,9 @@ def finetune(options: FinetuneOptions, device: torch.device) -> dict[str, Any]:
         if options.loss.lambda_gan:
             judge = load_discriminator(RunFolder(options.supernet).discriminator)
         recipe = Recipe(options.loss, SamplingOptions(), options.schedule, options.log.num_samples)
-        return _distil(options, run, _Distillation(student, judge, recipe, before.data), device)
+        splits = record_splits(run, before.data, options.supernet)
+        parts = _Distillation(student, judge, recipe, before.data, splits)
+        return _distil(options, run, parts, device)
 
 
 def supernet_options(run: Path) -> SupernetOptions:

@@ -1,0 +1,248 @@
+"""Three splits as lists of files with their contents' hashes: training, search, test.
+
+Which training images are held out for the search depends on their contents and on a seed: not on
+names, on the order of a listing or on the machine. Images of the same bytes stay together, and
+what the test split holds is left out of the other two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from gancompress.config import DataOptions
+from gancompress.data.hashing import file_digests
+from gancompress.data.listing import SIDES, Source, find_sources
+from gancompress.errors import DataError
+
+logger = logging.getLogger(__name__)
+SPLITS = ("train", "search", "test")
+RULE = {
+    *("mode", "search_fraction", "split_seed", "max_images"),
+    *("train_meta", "search_meta", "test_meta"),
+}
+FORMAT = 1
+
+
+class Listed(NamedTuple):
+    """One image of a list.
+
+    Attributes:
+        name: Path relative to the data's root, with forward slashes.
+        digest: SHA-256 of the file's content, in hexadecimal.
+    """
+
+    name: str
+    digest: str
+
+
+Images = tuple[Listed, ...]
+Lists = dict[str, dict[str, Images]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images of every split and side, in a fixed order.
+
+    Sides are A and B of unpaired data, whatever the direction, and AB for side-by-side pairs.
+
+    Attributes:
+        root: The data folder that names are relative to.
+        rule: The options that the lists were made by.
+        sources: Split -> side -> the folder or the list that names its images.
+        lists: Split -> side -> images.
+    """
+
+    root: Path
+    rule: dict[str, Any]
+    sources: dict[str, dict[str, str]]
+    lists: Lists
+
+    def images(self, split: str, side: str) -> Images:
+        """Names and hashes of one list; none where there is no such list."""
+        return self.lists.get(split, {}).get(side, ())
+
+    def files(self, split: str, side: str) -> list[Path]:
+        """Files of one list; none where there is no such list.
+
+        Args:
+            split: train, search or test.
+            side: A or B of unpaired data, AB of paired data.
+        """
+        return [self.root / image.name for image in self.images(split, side)]
+
+    def counts(self, split: str) -> dict[str, int]:
+        """Number of images by side, without the sides that have none."""
+        return {side: len(images) for side, images in self.lists.get(split, {}).items() if images}
+
+    def list_hash(self, split: str) -> str:
+        """SHA-256 over the contents of a split, in hexadecimal; names and order do not matter."""
+        lists = self.lists.get(split, {})
+        lines = sorted(f"{side} {image.digest}" for side in lists for image in lists[side])
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def held_out_sides(self) -> list[str]:
+        """Sides whose search images the seed chose among the training images."""
+        train, search = (self.sources.get(split, {}) for split in ("train", "search"))
+        return [side for side, source in search.items() if source == train.get(side)]
+
+    def describe(self, split: str) -> str:
+        """One line for people: `search: 40 pairs of train, seed 0, list 3fa9c1`."""
+        counts = self.counts(split)
+        if not counts:
+            return f"{split}: no images"
+        if self.rule["mode"] == "paired":
+            number = f"{sum(counts.values())} pairs"
+        else:
+            number = f"{' and '.join(f'{n} {side}' for side, n in counts.items())} images"
+        origins = dict.fromkeys(self.sources[split][side] for side in counts)
+        parts = [f"{split}: {number} of {' and '.join(origins)}"]
+        if split != "test" and set(counts) & set(self.held_out_sides()):
+            parts.append(f"seed {self.rule['split_seed']}")
+        return ", ".join([*parts, f"list {self.list_hash(split)[:6]}"])
+
+    def fits(self, options: DataOptions) -> bool:
+        """Whether these options ask for the lists that these are."""
+        return self.rule == rule_of(options) and self.root.resolve() == options.root.resolve()
+
+    def at(self, root: Path) -> Splits:
+        """The same lists where the data folder lies elsewhere."""
+        return replace(self, root=root)
+
+    def to_json(self) -> str:
+        """Text for `splits.json`, one image a line."""
+        lists = {
+            split: {side: dict(images) for side, images in sides.items()}
+            for split, sides in self.lists.items()
+        }
+        facts = {"format": FORMAT, "root": self.root.as_posix(), "rule": self.rule}
+        return json.dumps({**facts, "sources": self.sources, "lists": lists}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> Splits:
+        """What `to_json` wrote; `name` is what errors call it.
+
+        Raises:
+            DataError: The text is damaged, of another format, or names files outside the root.
+        """
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']} is not {FORMAT}")
+            lists = {
+                split: {side: _parse(images) for side, images in sides.items()}
+                for split, sides in content["lists"].items()
+            }
+            return cls(Path(content["root"]), content["rule"], content["sources"], lists)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{name}: no readable lists of images: {error}") from None
+
+
+def _parse(images: dict[str, str]) -> Images:
+    for name, digest in images.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{name} is outside the data folder")
+        if not isinstance(digest, str):
+            raise TypeError(f"{name} has no hash")
+    return tuple(Listed(name, digest) for name, digest in images.items())
+
+
+def rule_of(options: DataOptions) -> dict[str, Any]:
+    """The options that decide which image is in which list, as JSON."""
+    return options.model_dump(mode="json", include=RULE)
+
+
+def make_splits(options: DataOptions, wanted: Sequence[str] = SPLITS) -> Splits:
+    """Lists of the images that the data folder holds now.
+
+    Args:
+        options: The data section.
+        wanted: Splits to make; for the test split alone, the others are not read.
+
+    Raises:
+        ConfigError: Lists are given for sides that this mode does not have.
+        DataError: There is no such folder; a list is empty, or names what is not there or what
+            another list has; too few images are there to hold some out.
+    """
+    if not options.root.is_dir():
+        raise DataError(f"no data folder {options.root}")
+    names = SPLITS if set(wanted) != {"test"} else ("test",)
+    found = find_sources(options, names)
+    hashed = {key: _hashed(options.root, source) for key, source in found.items()}
+    lists = _divided(options, hashed)
+    _warn_of_rest(options.root, [i for images in hashed.values() for i in images], lists)
+    origins: dict[str, dict[str, str]] = {split: {} for split in names}
+    for split in names:
+        for side, images in lists[split].items():
+            source = found.get((split, side)) or found.get(("train", side))
+            if images and source:
+                origins[split][side] = source.name
+    limit = options.max_images
+    kept = {split: {s: i[:limit] for s, i in lists[split].items()} for split in names}
+    return Splits(options.root, rule_of(options), origins, kept)
+
+
+def _divided(options: DataOptions, hashed: dict[tuple[str, str], Images]) -> Lists:
+    """Every image in one split; test before search, search before training."""
+    lists: Lists = {split: {} for split in SPLITS}
+    sides = SIDES[options.mode]
+    lists["test"] = {side: hashed.get(("test", side), ()) for side in sides}
+    tested = _digests(*lists["test"].values())
+    for side in sides:
+        pool = _without(hashed.get(("train", side), ()), tested)
+        if ("search", side) in hashed:
+            search = _without(hashed["search", side], tested)
+        else:
+            search = _held_out(pool, options, side)
+        lists["search"][side], lists["train"][side] = search, _without(pool, _digests(search))
+    return lists
+
+
+def _hashed(root: Path, source: Source) -> Images:
+    names = [path.relative_to(root).as_posix() for path in source.files]
+    return tuple(map(Listed, names, file_digests(source.files)))
+
+
+def _digests(*lists: Images) -> set[str]:
+    return {image.digest for images in lists for image in images}
+
+
+def _without(images: Images, digests: set[str]) -> Images:
+    return tuple(image for image in images if image.digest not in digests)
+
+
+def _held_out(images: Images, options: DataOptions, side: str) -> Images:
+    """Images whose seeded hash is lowest, in the order given; with them all of the same bytes."""
+    fraction = options.search_fraction
+    if not images or not fraction:
+        return ()
+
+    def rank(image: Listed) -> bytes:
+        return hashlib.sha256(f"{options.split_seed}:{image.digest}".encode()).digest()
+
+    first = _digests(tuple(sorted(images, key=rank)[: round(len(images) * fraction)]))
+    chosen = tuple(image for image in images if image.digest in first)
+    if not 0 < len(chosen) < len(images):
+        raise DataError(
+            f"{options.root}, side {side}: {len(images)} images cannot be split into training and "
+            f"{fraction:.0%} for the search; set data.search_fraction"
+        )
+    return chosen
+
+
+def _warn_of_rest(root: Path, images: list[Listed], lists: Lists) -> None:
+    """Say how many images are in no list, as another split holds the same bytes."""
+    used = {image for each in lists.values() for images in each.values() for image in images}
+    rest, test = set(images) - used, _digests(*lists["test"].values())
+    tested = {image for image in rest if image.digest in test}
+    for holder, count in (("test", len(tested)), ("search", len(rest - tested))):
+        if count:
+            logger.warning(
+                "%s: %d images are left out, as the %s split holds the same", root, count, holder
+            )
