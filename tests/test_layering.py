@@ -125,9 +125,14 @@ def dangers(path: Path) -> list[str]:
     return found
 
 
+# one published file is code by its nature; it is run only when its hash is the published one
+ALLOWED = {"metrics/features.py": ["torch.jit.load"]}
+
+
 @every_module
 def test_no_file_can_make_the_package_run_code(path: Path) -> None:
-    assert not dangers(path)
+    calls = [danger.partition(": ")[2] for danger in dangers(path)]
+    assert calls == ALLOWED.get(str(path.relative_to(PACKAGE)), [])
     modules = {name.split(".")[0] for _, name in imports(path)}
     assert not modules & {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
 

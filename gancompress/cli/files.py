@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,17 +87,31 @@ def _crop(image: Tensor, stride: int) -> Tensor:
     return image[:, :height, :width]
 
 
+class LoadedGenerator(NamedTuple):
+    """A generator of any kind, ready to run.
+
+    Attributes:
+        run: From (N, 3, H, W) in [-1, 1] to the same.
+        stride: What H and W must be multiples of.
+        header: What its file says of it.
+    """
+
+    run: Generator
+    stride: int
+    header: dict[str, Any]
+
+
 def load_generator(
     model: Path, subnet: str | None, factory: str | None, device: torch.device
-) -> tuple[Generator, int]:
-    """A callable and its stride from any MODEL: run, checkpoint, or ONNX file."""
+) -> LoadedGenerator:
+    """What translates, from any MODEL: run, checkpoint, or ONNX file."""
     if model.suffix == ".onnx":
         if subnet is not None:
             raise ConfigError("an ONNX file holds one subnet; --subnet says nothing")
         generator = OnnxGenerator(model)
-        return generator, generator.stride
+        return LoadedGenerator(generator, generator.stride, generator.header)
     network = load_model(model, subnet, factory)
-    return network.module.to(device), network.stride
+    return LoadedGenerator(network.module.to(device), network.stride, network.header)
 
 
 def run_translate(context: Context) -> None:
@@ -104,10 +119,10 @@ def run_translate(context: Context) -> None:
     args = context.args
     refuse_options(context)
     model = existing(args.model, "model")
-    generator, stride = load_generator(model, args.subnet, args.module, context.device)
+    loaded = load_generator(model, args.subnet, args.module, context.device)
     options = TranslateOptions(
         batch_size=args.batch_size,
-        stride=stride,
+        stride=loaded.stride,
         size=args.size,
         suffix=args.format if args.format.startswith(".") else f".{args.format}",
         device=str(context.device) if model.suffix != ".onnx" else "cpu",
@@ -116,7 +131,7 @@ def run_translate(context: Context) -> None:
         context.say(f"would translate {args.input} to {args.output} with {model}: {options}")
         context.result({"model": str(model), **asdict(options)})
         return
-    result = translate_path(generator, args.input, args.output, options)
+    result = translate_path(loaded.run, args.input, args.output, options)
     done = f"{result.num_frames} frames" if result.num_frames else f"{result.num_images} images"
     context.say(f"{args.output}: {done} in {result.seconds:.1f} s")
     context.result({"output": str(args.output), **asdict(result)})

@@ -5,6 +5,7 @@ from gancompress.data.datasets import ImageSet, Split, load_split, spread, stack
 from gancompress.data.images import (
     list_images,
     read_image,
+    refuse_constant,
     save_image,
     to_float,
     to_image,
@@ -27,6 +28,7 @@ __all__ = [
     "make_splits",
     "mix",
     "read_image",
+    "refuse_constant",
     "save_image",
     "spread",
     "stack",

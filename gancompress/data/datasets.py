@@ -73,10 +73,10 @@ class ImageSet:
             self._cache.popitem(last=False)
         return pixels
 
-    def preload(self) -> None:
+    def preload(self, workers: int = DECODERS) -> None:
         """Decode as many images as the cache holds; a damaged file is found before training."""
         indices = range(min(len(self), self._capacity))
-        with ThreadPoolExecutor(DECODERS) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             decoded = pool.map(self._decode, indices)
             self._cache.update(zip(indices, decoded, strict=True))
 

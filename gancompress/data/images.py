@@ -11,7 +11,7 @@ bytes, which is at most one level away. An animation is its first frame.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,26 @@ def to_float(pixels: Tensor) -> Tensor:
 def to_uint8(values: Tensor) -> Tensor:
     """Float [-1, 1] -> uint8 [0, 255], rounded, same shape; NaN has no level: look for it first."""
     return values.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def refuse_constant(images: Iterable[Tensor], names: Iterable[object], what: str) -> None:
+    """Raise where an image shows nothing.
+
+    A flat image has no features to speak of, and instance norms amplify its rounding errors.
+
+    Args:
+        images: (C, H, W) uint8 each.
+        names: Of the images.
+        what: What errors call them, before the name.
+
+    Raises:
+        DataError: All pixels of an image are equal; names it.
+    """
+    for name, image in zip(names, images, strict=True):
+        if bool((image == image[:, :1, :1]).all()):
+            raise DataError(
+                f"{what} {name}: all pixels have one colour; scores of such an image mean nothing"
+            )
 
 
 @contextmanager

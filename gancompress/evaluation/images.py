@@ -1,0 +1,106 @@
+"""The images of one evaluation: inputs, outputs, teacher's outputs, truth."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gancompress.data import (
+    ImageSet,
+    Split,
+    refuse_constant,
+    spread,
+    stack,
+    to_float,
+    to_uint8,
+)
+from gancompress.errors import ConfigError, DataError
+
+Generator = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EvaluatedImages:
+    """What scores are made from; all images are (N, 3, S, S) uint8.
+
+    Attributes:
+        names: File names of the inputs without suffix.
+        inputs: What was translated.
+        outputs: By subject (`output`, and `teacher` if there is one): its translations.
+        truth: What the outputs should look like, for paired data.
+        real: Images of the target domain to compare distributions with, if there are any.
+        paired: Whether `truth[i]` belongs to `inputs[i]`.
+    """
+
+    names: list[str]
+    inputs: Tensor
+    outputs: dict[str, Tensor]
+    truth: Tensor | None
+    real: ImageSet | None
+    paired: bool
+
+
+def evaluated_images(
+    split: Split,
+    generators: dict[str, Generator],
+    batch_size: int,
+    device: torch.device,
+    max_images: int | None = None,
+) -> EvaluatedImages:
+    """Translate a split.
+
+    Args:
+        split: Inputs and, where there are any, targets, at the size of the evaluation.
+        generators: By subject, from (N, 3, S, S) in [-1, 1] to the same; in evaluation mode.
+        batch_size: Images at a time; no score depends on it.
+        device: Where the generators are.
+        max_images: Evenly spread over the split; all by default.
+
+    Raises:
+        DataError: An output is not finite, or is one flat colour; names the image.
+        ConfigError: A generator changes the size of its input.
+    """
+    chosen = spread(len(split.inputs), max_images or len(split.inputs))
+    names = [split.names[i] for i in chosen]
+    inputs = stack(split.inputs, chosen)
+    outputs = {
+        subject: _translate(generator, inputs, names, batch_size, device)
+        for subject, generator in generators.items()
+    }
+    for subject, images in outputs.items():
+        refuse_constant(images, names, f"{subject} of")
+    truth = stack(split.targets, chosen) if split.paired and split.targets is not None else None
+    real = split.targets
+    if real is not None and split.paired and len(chosen) < len(real):
+        real = ImageSet([real.files[i] for i in chosen], real.size, real.half)
+    return EvaluatedImages(names, inputs, outputs, truth, real, split.paired)
+
+
+@torch.inference_mode()
+def _translate(
+    generator: Generator,
+    inputs: Tensor,
+    names: Sequence[str],
+    batch_size: int,
+    device: torch.device,
+) -> Tensor:
+    outputs = []
+    starts = range(0, len(inputs), batch_size)
+    for start in tqdm(starts, "translate", unit="batch", file=sys.stderr, disable=None):
+        batch = inputs[start : start + batch_size]
+        fakes = generator(to_float(batch).to(device)).cpu()
+        if fakes.shape[2:] != batch.shape[2:] or fakes.shape[1] not in (1, 3):
+            raise ConfigError(
+                f"the generator turns {tuple(batch.shape)} into {tuple(fakes.shape)}; scores need "
+                "1 or 3 channels at the size of the input"
+            )
+        for name, fake in zip(names[start:], fakes, strict=False):
+            if not bool(torch.isfinite(fake).all()):
+                raise DataError(f"output of {name}: not all of its values are finite")
+        outputs.append(to_uint8(fakes).expand(-1, 3, -1, -1))
+    return torch.cat(outputs)

@@ -1,0 +1,80 @@
+"""Features of real images, kept on disk under a key of the files' content."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.files import load_tensors, save_tensors
+from gancompress.data import ImageSet, refuse_constant
+from gancompress.data.hashing import file_digests
+from gancompress.errors import CheckpointError
+from gancompress.metrics.features import FeatureNetwork
+from gancompress.metrics.weights import cache_folder
+
+CHUNK = 64
+logger = logging.getLogger(__name__)
+
+
+def real_features(network: FeatureNetwork, images: ImageSet, folder: Path | None = None) -> Tensor:
+    """Features of a set of files, computed once for a content, a network and a preprocessing.
+
+    File names, order and modification times play no part. A damaged cache is computed again.
+
+    Args:
+        network: The features.
+        images: Files and the size that they are read at.
+        folder: Of the cache; the user's cache folder by default.
+
+    Returns:
+        (N, D) float64 in the order of `images`.
+
+    Raises:
+        DataError: A file cannot be read, or is one flat colour.
+    """
+    contents = file_digests(images.files)
+    order = sorted(range(len(contents)), key=contents.__getitem__)
+    key = hashlib.sha256(f"{network.digest} {images.size} {images.half}".encode())
+    key.update("".join(contents[i] for i in order).encode())
+    path = (folder or cache_folder() / "features") / f"{key.hexdigest()}.safetensors"
+    by_content = _read(path, len(contents))
+    if by_content is None:
+        chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
+        by_content = torch.cat([_features(network, images, chunk) for chunk in chunks])
+        _write(path, by_content, network.name)
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return by_content[back].double()
+
+
+def _features(network: FeatureNetwork, images: ImageSet, chunk: list[int]) -> Tensor:
+    pixels = [images[i] for i in chunk]
+    refuse_constant(pixels, [images.files[i] for i in chunk], "real image")
+    return network(pixels).float()
+
+
+def _read(path: Path, count: int) -> Tensor | None:
+    if not path.exists():
+        return None
+    try:
+        tensors, header = load_tensors(path)
+        features = tensors["features"]
+    except (CheckpointError, KeyError):
+        return None
+    whole = header.get("sha256") == _digest(features) and len(features) == count
+    return features if whole else None
+
+
+def _write(path: Path, features: Tensor, name: str) -> None:
+    try:
+        save_tensors(path, {"features": features}, {"sha256": _digest(features), "network": name})
+    except OSError as error:  # no cache is no reason to stop
+        logger.warning("features of the real images are not kept: %s", error)
+
+
+def _digest(features: Tensor) -> str:
+    return hashlib.sha256(features.contiguous().numpy().tobytes()).hexdigest()
