@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -131,6 +132,14 @@ def fix_times(monkeypatch: pytest.MonkeyPatch, own: float, other: float | None =
     monkeypatch.setattr(profile, "time_calls", time_calls)
 
 
+def fix_share(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """This process has as many processors for as long as it is timed."""
+    walls = itertools.count(5.0, 10.0)
+    cpu = itertools.count(1.0, 10.0 * share)
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(profile.time, "process_time", lambda: next(cpu))
+
+
 # -- the counts ------------------------------------------------------------------------------
 
 
@@ -218,6 +227,7 @@ def test_json_has_every_field(call: Call, world: Path) -> None:
     assert found.keys() == {
         *("model", "network", "size", "params", "macs", "macs_paper", "peak_memory_mb", "size_mb"),
         *("size_of", "threads", "runtime", "latency_ms", "latency_spread_ms", "macs_per_second"),
+        "cpu_share",
     }
     assert found["latency_ms"] > 0
     assert found["latency_spread_ms"] >= 0
@@ -233,6 +243,7 @@ def test_people_read_one_aligned_table(
     call: Call, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fix_times(monkeypatch, 12.345)
+    fix_share(monkeypatch, 1.0)
     ended = call(world / "teacher", "--size", "32", "--threads", "1")
     lines = ended.out.splitlines()
     start = lines[0].index(str(world))
@@ -253,6 +264,17 @@ def test_spread_of_a_busy_machine_is_pointed_out(
     monkeypatch.setattr(profile, "time_calls", lambda calls, rounds: times)
     out = call(world / "tiny.safetensors", "--size", "8").out
     assert "14 ms (interquartile range 8: a noisy machine)" in out
+
+
+@pytest.mark.parametrize(("share", "busy"), [(0.3, True), (0.95, False), (2.0, False)])
+def test_processors_that_others_had_are_pointed_out(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch, share: float, busy: bool
+) -> None:
+    fix_times(monkeypatch, 1.0)
+    fix_share(monkeypatch, share)
+    flags = (world / "tiny.safetensors", "--size", "8")
+    assert ("the machine is busy: this process had 0.3 processors" in call(*flags).out) == busy
+    assert call(*flags, "--json").json["cpu_share"] == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

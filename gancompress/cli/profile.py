@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gancompress.models.published import build_config
 DEFAULT_SIZE = 256
 CONFIG_STRIDE = 4
 NOISY = 0.2  # spread over median
+BUSY = 0.8  # processors; alone, a process that computes has at least one all the time
 OWNERS = {"subnet": "MODEL", "module": "MODEL", "legacy": "--config-str", "norm": "--generator"}
 """Flags that belong to one way of naming the generator."""
 
@@ -44,6 +46,8 @@ class Profile:
         latency_ms: Median; None where it was not measured.
         latency_spread_ms: Interquartile range.
         macs_per_second: Reached at the median.
+        cpu_share: Seconds of processors per second while it was timed, this process's alone; below
+            1 other programs had them, and latencies are theirs as much as the model's.
     """
 
     model: str
@@ -60,6 +64,7 @@ class Profile:
     latency_ms: float | None = None
     latency_spread_ms: float | None = None
     macs_per_second: float | None = None
+    cpu_share: float | None = None
 
 
 def profile_flags(command: argparse.ArgumentParser) -> None:
@@ -92,11 +97,16 @@ def run_profile(context: Context) -> None:
     profiles = [_counted(subject, size, context.device, threads) for subject in subjects]
     comparison = None
     if not args.no_latency and not args.dry_run:
-        timings = _time(subjects, size, context.device, threads, args.rounds)
+        timings, share = _time(subjects, size, context.device, threads, args.rounds)
         for number, profile in enumerate(profiles):
-            _enter(profile, timings.latency(str(number)))
+            _enter(profile, timings.latency(str(number)), share)
         comparison = timings.compare("0", "1") if len(subjects) == 2 else None
     context.say(_table(profiles))
+    if profiles[0].cpu_share is not None and profiles[0].cpu_share < BUSY:
+        context.say(
+            f"the machine is busy: this process had {profiles[0].cpu_share:.2g} processors, so "
+            "latencies are longer than the models alone take; try --threads 1"
+        )
     if args.dry_run and not args.no_latency:
         context.say(f"would measure the latency in {args.rounds} rounds")
     if comparison is not None:
@@ -182,13 +192,18 @@ def _counted(subject: Subject, size: Size, device: torch.device, threads: int) -
 
 def _time(
     subjects: list[Subject], size: Size, device: torch.device, threads: int, rounds: int
-) -> Timings:
+) -> tuple[Timings, float]:
+    """Times in turn, and how many processors this process had meanwhile."""
     with pinned_threads(threads):
         calls = {str(n): subject.call(size, device) for n, subject in enumerate(subjects)}
-        return time_calls(calls, rounds)
+        wall, own = time.perf_counter(), time.process_time()
+        timings = time_calls(calls, rounds)
+        share = (time.process_time() - own) / (time.perf_counter() - wall)
+    return timings, share
 
 
-def _enter(profile: Profile, latency: Latency) -> None:
+def _enter(profile: Profile, latency: Latency, share: float) -> None:
+    profile.cpu_share = share
     profile.latency_ms, profile.latency_spread_ms = latency.median_ms, latency.spread_ms
     profile.macs_per_second = 1e3 * profile.macs / latency.median_ms
 
