@@ -105,7 +105,7 @@ def run_profile(context: Context) -> None:
     if profiles[0].cpu_share is not None and profiles[0].cpu_share < BUSY:
         context.say(
             f"the machine is busy: this process had {profiles[0].cpu_share:.2g} processors, so "
-            "latencies are longer than the models alone take; try --threads 1"
+            f"latencies are longer than the models alone take{'; try --threads 1' * (threads > 1)}"
         )
     if args.dry_run and not args.no_latency:
         context.say(f"would measure the latency in {args.rounds} rounds")
