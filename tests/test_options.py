@@ -14,6 +14,7 @@ from gancompress.config.schema import (
     FinetuneOptions,
     SearchOptions,
     Section,
+    SegmenterOptions,
     SupernetOptions,
     TeacherOptions,
 )
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type[Section]] = {
     "supernet": SupernetOptions,
     "finetune": FinetuneOptions,
     "search": SearchOptions,
+    "segmenter": SegmenterOptions,
     "compress": CompressOptions,
 }
 FILES = sorted(OPTIONS.rglob("*.yaml"))

@@ -20,6 +20,7 @@ from gancompress.cli.context import Context, choose_device, common_flags, warn
 from gancompress.cli.files import run_export, run_translate
 from gancompress.cli.profile import profile_flags, run_profile
 from gancompress.cli.search import run_search
+from gancompress.cli.segmenter import run_segmenter, segmenter_flags
 from gancompress.cli.train import run_finetune, run_supernet, run_teacher
 from gancompress.errors import GanCompressError
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "export": run_export,
     "translate": run_translate,
     "profile": run_profile,
+    "segmenter": run_segmenter,
 }
 
 
@@ -60,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("finetune", "train one extracted subnet further")
     command.add_argument("run", type=Path, help="run folder of the supernet or search")
     command.add_argument("--subnet", required=True, help="config string")
+    segmenter_flags(add("segmenter", "train the judge of mIoU on the real pairs of a data set"))
     command = add("export", "a file, and a proof that it computes the same images")
     command.add_argument("model", type=Path, help="run folder or checkpoint")
     _model_flags(command)

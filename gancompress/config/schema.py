@@ -221,6 +221,26 @@ class SearchOptions(Section):
     batch_size: Size = 4
 
 
+class SegmenterOptions(Section):
+    """`gancompress segmenter`."""
+
+    stage: Literal["segmenter"] = "segmenter"
+    run: Path
+    seed: int = 0
+    data: DataOptions  # load_size is the size at which photos are read when they are scored
+    arch: str = "lraspp_mobilenet_v3_large"
+    classes: Size | None = None  # label colours; counted in the label images by default
+    weights: Path | None = None  # of the backbone; random by default
+    window: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest square cut out, of the side
+    jitter: Fraction = 0.25  # of brightness, contrast and saturation
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # 0 counts pixels alike, 1 classes
+    weight_decay: Weight = 0.01
+    schedule: ScheduleOptions = ScheduleOptions(
+        num_images=10_000, num_images_decay=10_000, batch_size=16, lr=1e-3, beta1=0.9, ema=0.99
+    )
+    log: LogOptions = LogOptions(sample_every=10_000, checkpoint_every=2_000)
+
+
 class CompressOptions(Section):
     """`gancompress compress`: the options files of the stages, relative to this file."""
 

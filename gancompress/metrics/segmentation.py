@@ -9,7 +9,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import segmentation as torchvision_segmentation
 
 from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.errors import CheckpointError, DataError
@@ -85,9 +84,21 @@ def _ious(confusion: Tensor) -> Tensor:
 
 # -- segmenters ---------------------------------------------------------------------------
 
+
+def _torchvision(name: str) -> Callable[..., nn.Module]:
+    def build(num_classes: int) -> nn.Module:
+        from torchvision.models import segmentation  # seconds, so not before it is needed
+
+        module: nn.Module = getattr(segmentation, name)(
+            weights=None, weights_backbone=None, num_classes=num_classes
+        )
+        return module
+
+    return build
+
+
 SEGMENTERS: dict[str, Callable[..., nn.Module]] = {
-    "lraspp_mobilenet_v3_large": torchvision_segmentation.lraspp_mobilenet_v3_large,
-    "fcn_resnet50": torchvision_segmentation.fcn_resnet50,
+    name: _torchvision(name) for name in ("lraspp_mobilenet_v3_large", "fcn_resnet50")
 }
 IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Source: the published DRN weights were trained with these statistics of Cityscapes
@@ -100,7 +111,7 @@ CITYSCAPES_STATISTICS: tuple[Channels, Channels] = (
 def build_segmenter(arch: str, classes: int) -> nn.Module:
     """An entry of `SEGMENTERS` with random weights; nothing is downloaded."""
     build = lookup(SEGMENTERS, arch, "segmenter")
-    return build(weights=None, weights_backbone=None, num_classes=classes)
+    return build(num_classes=classes)
 
 
 def normalise(photos: Tensor, statistics: tuple[Channels, Channels] = IMAGENET) -> Tensor:
