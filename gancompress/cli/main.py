@@ -18,6 +18,7 @@ from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import Context, choose_device, common_flags, warn
 from gancompress.cli.files import run_export, run_translate
+from gancompress.cli.latency import latency_flags, run_latency
 from gancompress.cli.profile import profile_flags, run_profile
 from gancompress.cli.search import run_search
 from gancompress.cli.segmenter import run_segmenter, segmenter_flags
@@ -33,6 +34,7 @@ COMMANDS = {
     "export": run_export,
     "translate": run_translate,
     "profile": run_profile,
+    "latency": run_latency,
     "segmenter": run_segmenter,
 }
 
@@ -78,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=int, help="resize the shorter side to this first")
     command.add_argument("--format", default="png", help="of outputs in a folder")
     profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
+    latency_flags(add("latency", "measure once what operations take on this machine"))
     return parser
 
 

@@ -49,12 +49,10 @@ class Plan:
         steps: In this order.
         places: Number of the step that each node of the graph belongs to, by node name; nodes
             that compute nothing are not among them.
-        layers: Number of the step of each layer, by the name of its weight.
     """
 
     steps: tuple[Step, ...]
     places: Mapping[str, int]
-    layers: Mapping[str, int]
 
 
 def plan_of(net: Supernet, size: Size) -> Plan:
@@ -86,8 +84,7 @@ def plan_of(net: Supernet, size: Size) -> Plan:
     for n, (op, ins, outs) in enumerate(traced.operations, 1):
         steps.append(_layer(op, ins, outs, shapes))
         steps.append(_between(n, between[n], net, shapes, layer_of, (height, width)))
-    layers = {op.weight: 2 * numbers[op.node] - 1 for op, _, _ in traced.operations if op.weight}
-    return Plan(tuple(steps), places, layers)
+    return Plan(tuple(steps), places)
 
 
 def _latest_layers(graph: fx.GraphModule, numbers: Mapping[str, int]) -> dict[str, int]:

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from gancompress.checkpoint.files import write_atomic
-from gancompress.cost.steps import Step, count_channels, plan_of
+from gancompress.cost.steps import count_channels, plan_of
 from gancompress.elastic import Supernet
 from gancompress.elastic.costs import Size
 from gancompress.elastic.space import Genomes
+from gancompress.elastic.trace import Parts
 from gancompress.errors import CheckpointError, ConfigError
 
 FORMAT = "gancompress latency table 1"
@@ -121,7 +122,7 @@ class Check:
 class Device:
     """A device, and what operations take on it in one runtime.
 
-    Latency of a subnet = `constant_ms` + `scale` * sum of its operations' entries.
+    Latency of a subnet = `constant_ms` + `scale` * sum of its operations' entries (see `whole`).
 
     Attributes:
         name: Of the device; letters, digits, '.', '_' and '-'.
@@ -131,7 +132,7 @@ class Device:
         machine: Facts about the machine, for people.
         size: (height, width) of the image.
         entries: What operations take.
-        constant_ms: What every call takes besides.
+        constant_ms: What every call takes besides; negative where watching took time.
         scale: From the sum of single operations to a whole network.
         checks: Held-out subnets, measured and predicted.
         details: How it was measured, for people.
@@ -196,36 +197,59 @@ class Device:
                 with other widths only; names the first one.
             TraceError: The generator does not accept this size.
         """
-        entries = {entry.key: entry for entry in self.entries}
-        counted = Counter(plan_of(net, size).steps)
-        full = {group.name: group.size for group in net.traced.groups}
-        ends = net.space.genomes([net.space.smallest(), net.space.largest()])
-        terms: list[tuple[Entry, Step, int]] = []
-        for step, count in counted.items():
-            if step.key not in entries:
-                raise self._missing(step.key, "has never been measured")
-            entry = entries[step.key]
-            for parts, knots in ((step.inputs, entry.inputs), (step.outputs, entry.outputs)):
-                low, high = count_channels(parts, net.space, full, ends).tolist()
-                if low < knots[0] or high > knots[-1]:
-                    known, wanted = _span(knots[0], knots[-1]), _span(low, high)
-                    raise self._missing(step.key, f"was measured with {known}, not {wanted}")
-            terms.append((entry, step, count))
+        space, full = net.space, {group.name: group.size for group in net.traced.groups}
+        tables = self._tables(net, size, full)
 
         def predict(genomes: Genomes) -> Floats:
-            net.space.check_genomes(genomes)
+            space.check_genomes(genomes)
             result = np.empty(len(genomes), np.float64)
             for start in range(0, len(genomes), CHUNK):
                 rows = np.asfortranarray(genomes[start : start + CHUNK])
                 total = np.zeros(len(rows), np.float64)
-                for entry, step, count in terms:
-                    ins = count_channels(step.inputs, net.space, full, rows)
-                    outs = count_channels(step.outputs, net.space, full, rows)
-                    total += count * entry(ins, outs)
-                result[start : start + CHUNK] = self.constant_ms + self.scale * total
+                for (ins, outs), table in tables.items():
+                    cells = count_channels(ins, space, full, rows) * table.shape[1]
+                    total += table.ravel()[cells + count_channels(outs, space, full, rows)]
+                result[start : start + CHUNK] = self.whole(total)
             return result
 
         return predict
+
+    def whole(self, total: Floats) -> Floats:
+        """Milliseconds of whole networks from sums of entries, (K,).
+
+        A negative constant (profilers slow down what they watch) takes away half at most.
+        """
+        scaled = self.scale * total
+        result: Floats = np.maximum(self.constant_ms + scaled, scaled / 2)
+        return result
+
+    def _tables(
+        self, net: Supernet, size: Size, full: Mapping[str, int]
+    ) -> dict[tuple[Parts, Parts], Floats]:
+        """Milliseconds of all operations between the same two dimensions, by channel numbers.
+
+        Returns:
+            By parts of inputs and outputs: (1 + full input channels, 1 + full output channels).
+        """
+        entries = {entry.key: entry for entry in self.entries}
+        tables: dict[tuple[Parts, Parts], Floats] = {}
+        ends = net.space.genomes([net.space.smallest(), net.space.largest(), net.space.full()])
+        for step, count in Counter(plan_of(net, size).steps).items():
+            if step.key not in entries:
+                raise self._missing(step.key, "has never been measured")
+            entry = entries[step.key]
+            most = []
+            for parts, knots in ((step.inputs, entry.inputs), (step.outputs, entry.outputs)):
+                low, high, widest = count_channels(parts, net.space, full, ends).tolist()
+                if low < knots[0] or high > knots[-1]:
+                    known, wanted = _span(knots[0], knots[-1]), _span(low, high)
+                    raise self._missing(step.key, f"was measured with {known}, not {wanted}")
+                most.append(widest)
+            ins, outs = np.indices((most[0] + 1, most[1] + 1))
+            table = count * entry(ins.ravel(), outs.ravel()).reshape(ins.shape)
+            key = (step.inputs, step.outputs)
+            tables[key] = tables[key] + table if key in tables else table
+        return tables
 
     def _missing(self, key: str, what: str) -> ConfigError:
         return ConfigError(
