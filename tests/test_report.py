@@ -15,7 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.data.images import to_tensor
-from gancompress.report import ImageRow, Report, Row, Trial, render, text_table, write_report
+from gancompress.report import (
+    Front,
+    ImageRow,
+    Report,
+    Row,
+    Trial,
+    render,
+    text_table,
+    write_report,
+)
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('1')</script>\"&"
@@ -304,6 +313,287 @@ def test_writing_replaces_the_page_and_leaves_no_other_file(report: Report, tmp_
 
 def test_same_report_gives_the_same_page(report: Report) -> None:
     assert render(report) == render(report)
+
+
+PHONE, LAPTOP = "ms on phone", "ms on laptop"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@pytest.fixture
+def devices(report: Report) -> Report:
+    """Four trials with costs on two devices; the front on the phone is another one."""
+    costs = {"16_8": (90.0, 0.5), "32_16": (70.0, 1.0), "24_8": (31.25, 2.0), "32_8": (80.0, 9.0)}
+
+    def with_costs(trial: Trial) -> Trial:
+        phone, laptop = costs[trial.config]
+        return replace(trial, costs={PHONE: phone, LAPTOP: laptop, "params": 340_123.0})
+
+    trials = {trial.config: with_costs(trial) for trial in report.trials}
+    fronts = [
+        Front(PHONE, [trials["24_8"], trials["32_16"]]),
+        Front(LAPTOP, [trials["16_8"], trials["32_16"]]),
+    ]
+    seen = {"input": picture(50)}
+    previews = {
+        config: seen | {"this subnet": picture(60 + index)}
+        for index, config in enumerate(("24_8", "32_16", "16_8"))
+    }
+    return replace(
+        report,
+        trials=list(trials.values()),
+        front=[trials["16_8"], trials["32_16"]],
+        fronts=fronts,
+        previews=previews,
+    )
+
+
+def panels(html: str) -> dict[str, str]:
+    """Id to content of every panel, in order."""
+    return dict(re.findall(r'<article class="panel" id="([^"]*)"(.*?)</article>', html, re.S))
+
+
+def plots(html: str) -> list[str]:
+    return re.findall(r'<svg role="(?:group|img)" aria-label="Scatter.*?</svg>', html, re.S)
+
+
+def test_each_previewed_trial_has_one_panel_and_a_link_from_its_dot_in_every_plot(
+    devices: Report,
+) -> None:
+    html = render(devices)
+    Page(html)
+    assert list(panels(html)) == ["subnet-16_8", "subnet-24_8", "subnet-32_16"]  # by MACs
+    assert len(plots(html)) == 3
+    for drawing in plots(html):
+        linked = re.findall(r'<a href="#([^"]*)"[^>]*><circle [^>]*><title>([^<]*)<', drawing)
+        assert {name for name, _ in linked} == set(panels(html))
+        for name, tip in linked:
+            assert name.removeprefix("subnet-") in tip.split("\n")
+        # The only trial without previews is a dot that leads nowhere.
+        assert len(re.findall(r"^<circle .*32_8$", drawing, re.M)) == 1
+
+
+def test_every_link_inside_the_page_has_one_target(devices: Report) -> None:
+    page = Page(render(devices))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    inside = [href[1:] for _, a in page.elements if (href := a.get("href") or "").startswith("#")]
+    assert set(inside) <= set(ids)
+    assert {label["for"] for label in page.all("label")} <= set(ids)
+
+
+def test_tooltips_have_every_cost_with_its_unit(devices: Report) -> None:
+    tips = Page(render(devices)).inside("title")
+    lines = "24_8\n7.00 G MACs\n31.25 ms on phone\n2.000 ms on laptop\n340.1 k params\nFID 47.00"
+    assert tips.count(lines) == 3  # once in each plot
+
+
+def test_panel_has_config_costs_score_and_images(devices: Report) -> None:
+    panel = panels(render(devices))["subnet-24_8"]
+    assert "<h3><code>24_8</code></h3>" in panel
+    cells = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', panel)
+    assert cells == [
+        ("MACs", "7.00 G"),
+        (PHONE, "31.25"),
+        (LAPTOP, "2.000"),
+        ("params", "340.1 k"),
+        ("FID", "47.00"),
+    ]
+    (image,) = re.findall(r'<img [^>]*src="([^"]*)" alt="24_8: this subnet"', panel)
+    assert torch.equal(decode(image), devices.previews["24_8"]["this subnet"])
+    assert re.findall("<figcaption>([^<]*)<", panel) == ["input", "this subnet"]
+    assert '<a href="#plots">Close</a>' in panel
+
+
+def test_panel_links_to_its_neighbours_along_each_front(devices: Report) -> None:
+    shown = panels(render(devices))
+    neighbours = {
+        name: re.findall(r'<a href="#(subnet[^"]*)" title="[^"]*">([^<]*)</a>', panel)
+        for name, panel in shown.items()
+    }
+    assert neighbours == {
+        "subnet-16_8": [("subnet-32_16", "9.00 G &rarr;"), ("subnet-32_16", "1.000 &rarr;")],
+        "subnet-24_8": [("subnet-32_16", "70.00 &rarr;")],
+        "subnet-32_16": [
+            ("subnet-16_8", "&larr; 5.33 G"),
+            ("subnet-24_8", "&larr; 31.25"),
+            ("subnet-16_8", "&larr; 0.500"),
+        ],
+    }
+
+
+def test_neighbours_without_images_are_passed_over(devices: Report) -> None:
+    first, last = devices.front
+    middle = replace(devices.trials[3], score=42.0)  # 32_8, which has no panel
+    html = render(replace(devices, front=[first, middle, last], fronts=[]))
+    assert 'title="32_16">9.00 G &rarr;</a>' in panels(html)["subnet-16_8"]
+
+
+def test_one_plot_shows_at_a_time_and_each_has_its_button(devices: Report) -> None:
+    html = render(devices)
+    page = Page(html)
+    assert page.inside("label") == ["MACs", PHONE, LAPTOP]
+    radios = page.all("input")
+    assert {radio["type"] for radio in radios} == {"radio"}
+    assert len({radio["name"] for radio in radios}) == 1
+    assert ["checked" in radio for radio in radios] == [True, False, False]
+    assert [radio["id"] for radio in radios] == [label["for"] for label in page.all("label")]
+
+
+def test_plot_of_a_device_places_trials_by_its_cost_and_joins_its_front(devices: Report) -> None:
+    phone = plots(render(devices))[1]
+    assert f'text-anchor="middle">{PHONE}</text>' in phone
+    assert phone[phone.index('class="path"') :].split("</g>")[0].count("<line ") == 1
+    front = phone[phone.index('class="front"') :].split("</g>")[0]
+    assert [config for config in ("24_8", "32_16", "16_8") if f"<title>{config}\n" in front] == [
+        "24_8",
+        "32_16",
+    ]
+    places = {
+        tip.split("\n")[0]: float(x)
+        for x, tip in re.findall(r'<circle cx="([\d.]+)%[^>]*><title>([^<]*)<', phone)
+    }
+    by_cost = sorted(devices.trials, key=lambda trial: trial.costs[PHONE])
+    xs = [places[trial.config] for trial in by_cost]
+    assert xs == sorted(xs)
+    # A linear axis: equal distances for equal milliseconds.
+    a, b, c, _ = xs
+    assert (c - b) / (b - a) == pytest.approx((80 - 70) / (70 - 31.25), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("costs", "title", "ticks"),
+    [
+        ([0.5, 9.0], "ms on x, logarithmic", ["0.5", "1", "2", "5", "10"]),
+        ([10.0, 31.25], "ms on x", ["10", "15", "20", "25", "30"]),
+        ([1.2, 1.4], "ms on x", ["1.20", "1.25", "1.30", "1.35", "1.40"]),
+        ([340_123, 1_300_000], "ms on x", ["400 k", "600 k", "800 k", "1.0 M", "1.2 M", "1.4 M"]),
+        (
+            [20_000, 9_000_000],
+            "ms on x, logarithmic",
+            ["30 k", "100 k", "300 k", "1 M", "3 M", "10 M"],
+        ),
+    ],
+)
+def test_axis_of_a_cost_has_round_ticks_in_its_unit(
+    report: Report, costs: list[float], title: str, ticks: list[str]
+) -> None:
+    trials = [Trial(f"{i}", 10**9, 2.0 - i, {"ms on x": cost}) for i, cost in enumerate(costs)]
+    html = render(
+        replace(report, rows=[], trials=trials, front=trials[:1], fronts=[Front("ms on x", trials)])
+    )
+    drawing = plots(html)[1]
+    middle = re.findall(r'text-anchor="middle">([^<]*)</text>', drawing)
+    assert middle == [*ticks, title]
+
+
+def test_trials_without_the_cost_of_a_plot_are_counted_not_drawn(devices: Report) -> None:
+    bad = [Trial("1", 10**9, 44.0), Trial("2", 10**9, 44.0, {PHONE: float("nan"), LAPTOP: 1.0})]
+    html = render(replace(devices, trials=[*devices.trials, *bad]))
+    assert f"for want of a finite score or of {PHONE}: 2" in html
+    assert f"for want of a finite score or of {LAPTOP}: 1" in html
+    assert [drawing.count("<title>1\n") for drawing in plots(html)] == [1, 0, 0]
+
+
+def test_a_front_that_nothing_can_be_drawn_of_has_no_plot(devices: Report) -> None:
+    page = Page(render(replace(devices, fronts=[Front("ms on nothing", [])])))
+    assert not page.all("input")
+
+
+def test_trials_given_up_early_are_drawn_apart_and_marked_as_estimates(report: Report) -> None:
+    last = replace(report.trials[-1], complete=False)
+    html = render(replace(report, trials=[*report.trials[:-1], last]))
+    (drawing,) = plots(html)
+    partial = drawing[drawing.index('class="partial"') :].split("</g>")[0]
+    assert re.findall("<title>([^<]*)<", partial) == [
+        "32_8\n8.00 G MACs\nFID about 46.25 (given up early)"
+    ]
+    assert "1 given up early: the score is an estimate" in html
+    assert "1 evaluated, not on the front" in html
+    assert "given up early" not in render(report)
+
+
+def test_same_pixels_are_embedded_once(devices: Report) -> None:
+    html = render(devices)
+    page = Page(html)
+    (shared,) = page.all("image")
+    assert torch.equal(decode(shared["href"]), devices.previews["16_8"]["input"])
+    assert [use["href"] for use in page.all("use")] == [f"#{shared['id']}"] * 3
+    assert sum('aria-label="input"' in panel for panel in panels(html).values()) == 3
+    alone = render(replace(devices, previews={"16_8": devices.previews["16_8"]}))
+    assert "<use" not in alone
+    assert 'alt="16_8: input"' in alone
+
+
+@pytest.mark.parametrize(("side", "lossless"), [(64, True), (128, True), (129, False)])
+def test_only_previews_above_128_pixels_lose_anything_and_the_page_says_so(
+    devices: Report, side: int, lossless: bool
+) -> None:
+    ramp = torch.linspace(0, 255, side).round().to(torch.uint8)
+    pixels = torch.stack(
+        (ramp.expand(side, side), ramp.expand(side, side).T, picture(3, side, side)[0])
+    )
+    html = render(replace(devices, images=[], previews={"16_8": {"out": pixels}}))
+    (image,) = Page(html).all("img")
+    decoded = decode(image["src"])
+    assert decoded.shape == pixels.shape
+    assert torch.equal(decoded, pixels) is lossless
+    assert ("WebP of quality 90" in html) is not lossless
+    assert ("embedded without loss" in html) is lossless
+
+
+def test_panels_and_plots_need_no_script_and_keep_the_policy(devices: Report) -> None:
+    html = render(devices)
+    page = Page(html)
+    assert not page.all("script")
+    assert not [name for _, a in page.elements for name in a if name.startswith("on")]
+    assert [m["content"] for m in page.all("meta") if "http-equiv" in m] == [POLICY]
+    assert not re.search(r"""url\(|@import|src=(?!"data:)|https?://""", html)
+    used = {href for _, a in page.elements if (href := a.get("href"))}
+    assert all(href.startswith(("#", "./", "data:")) for href in used)
+
+
+def test_markup_in_configs_costs_and_labels_of_panels_stays_text(report: Report) -> None:
+    trials = [
+        Trial(f"{EVIL}{i}", 5 + i, 1.0 - i, {EVIL: 2.0 + i}, complete=i < 2) for i in range(3)
+    ]
+    html = render(
+        replace(
+            report,
+            metric=EVIL,
+            trials=trials,
+            front=trials[:2],
+            fronts=[Front(EVIL, trials[:2])],
+            previews={trial.config: {EVIL: picture(1), "x": picture(2)} for trial in trials},
+        )
+    )
+    page = Page(html)
+    assert not page.all("script")
+    assert "<script" not in html
+    assert page.inside("label") == ["MACs", EVIL]
+    assert list(panels(html)) == ["subnet-no-0", "subnet-no-1", "subnet-no-2"]
+    assert {a["aria-label"] for a in page.all("article")} == {f"Subnet {EVIL}{i}" for i in range(3)}
+    style = page.inside("style")[0]
+    assert "alert" not in style
+    assert style.count(":target) .plot a[href=") == 3
+
+
+def test_pages_without_previews_and_fronts_have_neither_panels_nor_buttons(report: Report) -> None:
+    page = Page(render(report))
+    for tag in ("article", "input", "label", "use", "image"):
+        assert not page.all(tag)
+    assert not [a for _, a in page.elements if "id" in a]
+    assert page.all("svg")[0]["role"] == "img"
+    assert "previous on front" not in "".join(page.inside("th"))
+
+
+def test_previews_of_unknown_configs_are_not_shown(report: Report) -> None:
+    odd = replace(report, previews={"8_8": {"x": picture(0)}, "16_8": {}})
+    assert render(odd) == render(report)
+
+
+def test_trials_are_hashed_without_their_costs() -> None:
+    a = Trial("16_8", 5, 1.0, {PHONE: 2.0})
+    assert len({a, Trial("16_8", 5, 1.0, {PHONE: 2.0}), Trial("16_8", 5, 1.0)}) == 2
 
 
 def test_text_table_is_aligned() -> None:

@@ -1,10 +1,12 @@
 """The page that shows what a compression reached, and the same table for the terminal."""
 
-from gancompress.report.content import ImageRow, Report, Row, Table, Trial
+from gancompress.report.content import MACS, Front, ImageRow, Report, Row, Table, Trial
 from gancompress.report.page import render, write_report
 from gancompress.report.table import aligned_text, text_table
 
 __all__ = [
+    "MACS",
+    "Front",
     "ImageRow",
     "Report",
     "Row",

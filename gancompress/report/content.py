@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+MACS = "MACs"  # the cost that every trial has
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,11 +36,39 @@ class Row:
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluated subnet: its config string, true MACs and score."""
+    """One evaluated subnet. A report knows it by its config: no two trials share one.
+
+    Attributes:
+        config: Its config string.
+        macs: Multiply-accumulates for one image.
+        score: The report's metric.
+        costs: Further costs by a name that ends the sentence "it takes 12.3 ...", the unit first:
+            "ms on phone", "MB", "params".
+        complete: False where its evaluation was given up early: its score is an estimate.
+    """
 
     config: str
     macs: int
     score: float
+    costs: dict[str, float] = field(default_factory=dict, hash=False)
+    complete: bool = True
+
+    def cost(self, name: str) -> float | None:
+        """A cost by its name, `MACS` or one of `costs`; None if nobody knows it."""
+        return self.macs if name == MACS else self.costs.get(name)
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto set of score and one cost.
+
+    Attributes:
+        cost: `MACS` or a name in the `costs` of the trials.
+        trials: The members, by ascending cost.
+    """
+
+    cost: str
+    trials: list[Trial]
 
 
 @dataclass(frozen=True)
@@ -83,10 +113,14 @@ class Report:
         lower_is_better: Whether the search minimises it.
         rows: Teacher first; ratios are against the first row.
         trials: Every evaluated subnet.
-        front: The Pareto set, by ascending MACs.
+        front: The Pareto set of score and MACs, by ascending MACs.
         images: Rows of the image grid.
         files: Label to path, relative to the page.
         tables: Shown between the numbers and the images.
+        fronts: Against other costs, one for each device: the same trials in a plot of its own.
+        previews: What single trials make of some inputs: config to label to (3, H, W) uint8. The
+            dot of such a trial is a link that shows its costs and these images. Pixels that
+            several trials share, such as an input's, are embedded once.
     """
 
     title: str
@@ -99,8 +133,22 @@ class Report:
     images: list[ImageRow]
     files: dict[str, str]
     tables: list[Table] = field(default_factory=list)
+    fronts: list[Front] = field(default_factory=list)
+    previews: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def direction(self) -> str:
         """In words, which scores are good."""
         return "lower is better" if self.lower_is_better else "higher is better"
+
+    def all_fronts(self) -> list[Front]:
+        """The front against MACs, then those against other costs."""
+        return [Front(MACS, self.front), *self.fronts]
+
+    def all_trials(self) -> dict[str, Trial]:
+        """Every trial by its config, those of a front first; a front's word counts."""
+        members = (trial for front in self.all_fronts() for trial in front.trials)
+        found: dict[str, Trial] = {}
+        for trial in (*members, *self.trials):
+            found.setdefault(trial.config, trial)
+        return found

@@ -1,30 +1,24 @@
 """One HTML page with everything a run has reached: numbers, scatter plot, images, files.
 
 The page is a single file. It asks for nothing else, from the network or from the disk, and holds
-no script: the plot is SVG, the images are lossless and embedded, the tooltips are the browser's.
+no script: the plots are SVG, the images are embedded, the tooltips are the browser's, and what
+shows on a click is a link's target.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 import os
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-from torch import Tensor
-
 from gancompress.checkpoint.files import write_atomic
-from gancompress.data.images import to_image
-from gancompress.report.content import ImageRow, Report, Table
-from gancompress.report.plot import plot_section
+from gancompress.report.content import Report, Table
+from gancompress.report.panels import panel_style, plot_section
+from gancompress.report.pictures import image_grid
 from gancompress.report.table import html_rows, html_table, scores_table
-from gancompress.report.text import escaped, format_units
+from gancompress.report.text import escaped
 
-SMALL, LARGE = 128, 256  # images are shown between these sides, in CSS pixels
-WEBP_LIMIT = 16383  # the format's longest side
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -36,13 +30,14 @@ def write_report(report: Report, path: Path) -> None:
 def render(report: Report) -> str:
     """The page as one HTML document."""
     style = files("gancompress.report").joinpath("page.css").read_text(encoding="utf-8")
+    style += panel_style(report)
     title = escaped(report.title)
     parts = [
         f"<header>\n<h1>{title}</h1>\n{_facts(report.facts)}</header>",
         _section("Score against cost", plot_section(report)),
         _section("Teacher and subnets", scores_table(report)),
         *(_section(escaped(table.title), _plain_table(table)) for table in report.tables),
-        _section("Images", _image_grid(report)),
+        _section("Images", image_grid(report)),
         _section("Exported files", _file_list(report.files)),
     ]
     # The empty icon keeps a browser from asking the server for one.
@@ -71,56 +66,6 @@ def _plain_table(table: Table) -> str:
     caption = f"<figcaption>{escaped(table.caption)}</figcaption>\n" if table.caption else ""
     grid = html_table("numbers", heads, html_rows(lines), table.title)
     return f"<figure>\n{grid}{caption}</figure>\n"
-
-
-def _image_grid(report: Report) -> str:
-    labels = list(dict.fromkeys(label for row in report.images for label in row.images))
-    if not labels:
-        return ""
-    macs = {row.label: row.macs for row in report.rows}
-    heads = []
-    for label in labels:
-        note = f"<small>{format_units(macs[label])} MACs</small>" if label in macs else ""
-        heads.append(f'<th scope="col">{escaped(label)}{note}</th>')
-    bodies = []
-    for row in report.images:
-        cells = "".join(_image_cell(row, label) for label in labels)
-        # The name gets a line of its own: beside the images it would take a phone's width.
-        name = f'<th scope="rowgroup" colspan="{len(labels)}"><span>{escaped(row.name)}</span></th>'
-        bodies.append(f"<tbody>\n<tr>{name}</tr>\n<tr>{cells}</tr>\n</tbody>\n")
-    table = html_table("pictures", heads, "".join(bodies), "Images")
-    caption = "<figcaption>The pixels are embedded without loss.</figcaption>\n"
-    return f"<figure>\n{table}{caption}</figure>\n"
-
-
-def _image_cell(row: ImageRow, label: str) -> str:
-    if label not in row.images:
-        return "<td>&ndash;</td>"
-    pixels = row.images[label]
-    height, width = pixels.shape[-2:]
-    side = max(height, width)
-    # Whole multiples keep every pixel of a small image the same size; a large one shrinks to fit.
-    scale = math.ceil(SMALL / side) if side < SMALL else min(1.0, LARGE / side)
-    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
-    style = f'style="max-width: {wide}px"'
-    if side < SMALL:
-        style = f'class="small" style="width: {wide}px"'
-    return (
-        f'<td><img {style} src="{_data_url(pixels)}" alt="{escaped(f"{row.name}: {label}")}" '
-        f'width="{wide}" height="{high}"></td>'
-    )
-
-
-def _data_url(pixels: Tensor) -> str:
-    """A lossless image as a URL that holds it."""
-    buffer = io.BytesIO()
-    if max(pixels.shape) > WEBP_LIMIT:
-        kind = "png"
-        to_image(pixels).save(buffer, "PNG")
-    else:
-        kind = "webp"
-        to_image(pixels).save(buffer, "WEBP", lossless=True)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _file_list(paths: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from html import escape
 
 MISSING = "-"
+COUNT_FROM = 10_000  # whole numbers from here on are written with a unit: 340.1 k
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -29,6 +30,12 @@ def formatter(values: Iterable[float]) -> Callable[[float], str]:
     largest = max((abs(value) for value in values if math.isfinite(value)), default=1.0) or 1.0
     decimals = max(0, 3 - math.floor(math.log10(largest)))
     return lambda value: f"{value:.{decimals}f}"
+
+
+def counted(values: Iterable[float]) -> bool:
+    """Whether values are counts (parameters) rather than measures (milliseconds, megabytes)."""
+    numbers = [value for value in values if math.isfinite(value)]
+    return max(numbers, default=0.0) >= COUNT_FROM and all(n == round(n) for n in numbers)
 
 
 def ratio(base: float | None, value: float | None, better: str, worse: str) -> str:
