@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gancompress.cost import format_count, measure_latency, parse_count
+from gancompress.cost import format_count, parse_count
 from gancompress.elastic import Dimension, SearchSpace, Subnet
-from gancompress.errors import ConfigError, SpaceError
+from gancompress.errors import ConfigError
 from gancompress.losses import (
     RECON_LOSSES,
     discriminator_fake_loss,
@@ -27,12 +26,9 @@ from gancompress.losses import (
 )
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import METRICS, all_scores, metric
-from gancompress.search.algorithms import Evolution, Exhaustive
 from gancompress.search.trials import (
     Trial,
     TrialLog,
-    best_under,
-    nondominated_fronts,
     pareto_front,
 )
 
@@ -244,15 +240,6 @@ def test_formatted_counts_read_back_to_four_digits(rng: random.Random) -> None:
         assert parse_count(format_count(number), "n") == pytest.approx(number, rel=5.1e-4)
 
 
-def test_latency_calls_candidates_in_turn() -> None:
-    calls: list[str] = []
-    result = measure_latency(
-        {name: lambda name=name: calls.append(name) for name in "ab"}, rounds=5, warmup=2
-    )
-    assert calls == ["a", "a", "b", "b", *["a", "b"] * 5]
-    assert all(entry.median_ms >= 0 and entry.spread_ms >= 0 for entry in result.values())
-
-
 # --------------------------------------------------------------------------------- trials
 
 
@@ -283,33 +270,8 @@ def test_front_is_what_no_other_trial_dominates(seed: int) -> None:
     assert pareto_front(shuffled) == front
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_order_goes_front_by_front(seed: int) -> None:
-    trials = random_trials(seed, 30)
-    fronts = nondominated_fronts(trials)
-    order = [trial for front in fronts for trial in front]
-    assert sorted(t.subnet.widths for t in order) == sorted(t.subnet.widths for t in trials)
-    for place, trial in enumerate(order):
-        assert not any(dominates(later, trial) for later in order[place + 1 :])
-    assert fronts[0] == pareto_front(trials)
-    for front in fronts:
-        assert pareto_front(front) == front
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_best_under_a_budget_is_the_lowest_loss_that_fits(seed: int) -> None:
-    trials = random_trials(seed, 30)
-    for budget in range(min(t.macs for t in trials), 13):
-        best = best_under(trials, budget)
-        assert best.macs <= budget
-        assert best.loss == min(t.loss for t in trials if t.macs <= budget)
-        equal = [t for t in trials if t.loss == best.loss and t.macs <= budget]
-        assert best.macs == min(t.macs for t in equal)
-
-
 def test_no_trials_have_no_front() -> None:
     assert pareto_front([]) == []
-    assert nondominated_fronts([]) == []
 
 
 def make_space(*choices: Sequence[int]) -> SearchSpace:
@@ -362,85 +324,3 @@ def test_log_ignores_other_measurements(tmp_path: Path) -> None:
         file.write(json.dumps({"note": "no trial"}) + "\n\n")
     (found,) = TrialLog(path, "new weights").load(space).values()
     assert found.loss == 0.9
-
-
-# ------------------------------------------------------------------------------- choosers
-
-
-def run(
-    chooser: Evolution | Exhaustive, seed: int, limit: int, loss: Callable[[Subnet], float]
-) -> list[Trial]:
-    rng, trials = random.Random(seed), []
-    while len(trials) < limit:
-        generation = chooser.propose(trials, rng)[: limit - len(trials)]
-        if not generation:
-            break
-        trials += [Trial(subnet, cost(subnet), loss(subnet), {}) for subnet in generation]
-    return trials
-
-
-def falling(subnet: Subnet) -> float:
-    return 1 / cost(subnet) + 0.01 * abs(subnet.widths[0] - subnet.widths[-1])
-
-
-SPACE = make_space(*[(2, 4, 6, 8)] * 6)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 1.0])
-def test_evolution_keeps_the_budget_and_repeats_no_subnet(share: float) -> None:
-    least, most = cost(SPACE.smallest()), cost(SPACE.largest())
-    budget = least + round(share * (most - least))
-    chooser = Evolution(SPACE, lambda subnet: cost(subnet) <= budget, population=20)
-    trials = run(chooser, 0, 200, falling)
-    assert all(entry.macs <= budget for entry in trials)
-    assert all(entry.subnet in SPACE for entry in trials)
-    assert len({entry.subnet for entry in trials}) == len(trials)
-    assert trials[0].subnet == SPACE.smallest()
-    assert len(trials) == min(200, sum(cost(subnet) <= budget for subnet in SPACE))
-
-
-def test_evolution_repeats_under_a_seed_and_differs_under_another() -> None:
-    chooser = Evolution(SPACE, lambda subnet: True, population=20)
-    one, again, other = (run(chooser, seed, 100, falling) for seed in (1, 1, 2))
-    assert one == again
-    assert one != other
-
-
-def test_evolution_finds_better_subnets_than_chance() -> None:
-    budget = 150
-    chooser = Evolution(SPACE, lambda subnet: cost(subnet) <= budget, population=20)
-    found = best_under(run(chooser, 3, 300, falling), budget)
-    rng = random.Random(3)
-    drawn = [s for s in (SPACE.sample(rng) for _ in range(300)) if cost(s) <= budget]
-    best = min(falling(s) for s in SPACE if cost(s) <= budget)
-    assert best <= found.loss <= min(map(falling, drawn))
-    assert found.loss < 1.05 * best
-
-
-def test_evolution_ends_when_a_tiny_space_is_exhausted() -> None:
-    tiny = make_space((1, 2), (3,), (1, 4))
-    chooser = Evolution(tiny, lambda subnet: True)
-    trials = run(chooser, 0, 1000, falling)
-    assert {entry.subnet for entry in trials} == set(tiny)
-    assert chooser.propose(trials, random.Random(1)) == []
-
-
-def test_exhaustive_search_visits_all_that_fit_once() -> None:
-    space, budget = make_space((1, 2, 3), (2, 4), (1, 5)), 20
-    chooser = Exhaustive(space, lambda subnet: cost(subnet) <= budget)
-    trials = run(chooser, 0, 1000, falling)
-    assert [entry.subnet for entry in trials] == [s for s in space if cost(s) <= budget]
-    assert 0 < len(trials) < space.size
-
-
-def test_log_refuses_a_subnet_that_the_space_does_not_have(tmp_path: Path) -> None:
-    log = TrialLog(tmp_path / "trials.jsonl", "key")
-    log.append(trial(make_space((1, 2)), "2", 0.5))
-    with pytest.raises(SpaceError, match="has 1 widths"):
-        log.load(make_space((1, 2), (1, 2)))
-
-
-def test_lsgan_agrees_with_torch() -> None:
-    scores = torch.randn(5)
-    expected = F.mse_loss(scores, torch.ones(5))
-    torch.testing.assert_close(generator_gan_loss("lsgan", scores), expected)

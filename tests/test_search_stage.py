@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,16 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
 from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
-from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, search
+from gancompress.search import (
+    Budget,
+    Evaluator,
+    SearchResult,
+    Trial,
+    TrialLog,
+    load_result,
+    search,
+)
+from gancompress.search.race import Rival
 from gancompress.training.stages import finetune, train_supernet
 from runs import (
     TINY_SPACE,
@@ -75,13 +84,13 @@ def whole(supernet: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchRes
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Subnet]:
     """Subnets that have been evaluated, in order."""
     subnets: list[Subnet] = []
-    scores = Evaluator.scores
+    measure = Evaluator.measure
 
-    def note(self: Evaluator, subnet: Subnet) -> dict[str, float]:
+    def note(self: Evaluator, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
         subnets.append(subnet)
-        return scores(self, subnet)
+        return measure(self, subnet, rivals)
 
-    monkeypatch.setattr(Evaluator, "scores", note)
+    monkeypatch.setattr(Evaluator, "measure", note)
     return subnets
 
 
@@ -114,11 +123,11 @@ def test_nothing_found_is_above_its_budget(
 ) -> None:
     budgets = [macs(share) for share in (0.6, 0.25, 0.0)]
     result = search(search_options(tmp_path, supernet, quoted(*budgets)), CPU)
-    assert list(result.chosen) == budgets
+    assert [budget.limit for budget in result.chosen] == budgets
     assert all(trial.macs <= budgets[0] for trial in result.trials)
     for budget, trial in result.chosen.items():
-        assert trial.macs <= budget
-        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget)
+        assert trial.macs <= budget.limit
+        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget.limit)
         module = load_model(supernet, str(trial.subnet)).module
         extracted = Supernet(module, torch.empty(1, 3, 32, 32), widths=(1.0,), divisor=1)
         assert extracted.macs(extracted.space.full(), 32) == trial.macs
@@ -139,7 +148,7 @@ def test_budgets_default_to_thirds_between_smallest_and_largest(
     largest, smallest = (net.macs(s, 32) for s in (net.space.largest(), net.space.smallest()))
     wanted = [largest, smallest ** (1 / 3) * largest ** (2 / 3)]
     wanted.append(smallest ** (2 / 3) * largest ** (1 / 3))
-    assert list(whole.chosen) == pytest.approx(wanted, abs=1)
+    assert [budget.limit for budget in whole.chosen] == pytest.approx(wanted, abs=1)
 
 
 # -- repeating and resuming -----------------------------------------------------------------
@@ -149,15 +158,19 @@ def test_same_seed_gives_the_same_trials(
     whole: SearchResult, supernet: Path, tmp_path: Path
 ) -> None:
     assert search(search_options(tmp_path / "same", supernet), CPU) == whole
-    other = search(search_options(tmp_path / "other", supernet, "seed=1"), CPU)
-    assert [t.subnet for t in other.trials] != [t.subnet for t in whole.trials]
+    orders = []
+    for seed in (1, 2):
+        sets = ("algorithm=random", f"seed={seed}")
+        found = search(search_options(tmp_path / str(seed), supernet, *sets), CPU)
+        orders.append([trial.subnet for trial in found.trials])
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "number", "logged"),
     [
-        (Evaluator, "scores", 1, 0),
-        (Evaluator, "scores", 9, 8),
+        (Evaluator, "measure", 1, 0),
+        (Evaluator, "measure", 9, 8),
         (TrialLog, "append", 5, 4),
         (TrialLog, "append", NUM_TRIALS, NUM_TRIALS - 1),
     ],
@@ -193,7 +206,7 @@ def test_stopped_search_goes_on(
     options = search_options(tmp_path, supernet)
     with monkeypatch.context() as patch:
         stop = lambda: signal.raise_signal(signal.SIGTERM)  # noqa: E731
-        at_call(patch, Evaluator, "scores", 5, stop)
+        at_call(patch, Evaluator, "measure", 5, stop)
         with pytest.raises(Interrupted, match="stopped after 5 of 14 trials"):
             search(options, CPU)
     evaluated.clear()
@@ -222,7 +235,7 @@ def test_damaged_log_loses_the_damaged_lines_alone(
 ) -> None:
     options = search_options(tmp_path, supernet)
     with monkeypatch.context() as patch:
-        at_call(patch, Evaluator, "scores", 9, crash)
+        at_call(patch, Evaluator, "measure", 9, crash)
         with pytest.raises(Crash):
             search(options, CPU)
     log = tmp_path / "trials.jsonl"
@@ -248,7 +261,7 @@ def test_interrupted_search_with_other_options_leaves_no_old_result(
     search(search_options(tmp_path, supernet), CPU)
     longer = search_options(tmp_path, supernet, f"num_trials={NUM_TRIALS + 6}")
     with monkeypatch.context() as patch:
-        at_call(patch, Evaluator, "scores", 2, crash)
+        at_call(patch, Evaluator, "measure", 2, crash)
         with pytest.raises(Crash):
             search(longer, CPU)
     assert len(search(longer, CPU).trials) == NUM_TRIALS + 6
@@ -266,9 +279,9 @@ def test_more_budgets_reuse_the_trials(
     second = search(search_options(tmp_path, supernet, quoted(narrow, wide)), CPU)
     assert not evaluated
     assert second.trials == first.trials
-    assert list(second.chosen) == [wide, narrow]
-    assert second.chosen[wide] == first.chosen[wide]
-    assert second.chosen[narrow].macs <= narrow
+    assert [budget.limit for budget in second.chosen] == [wide, narrow]
+    assert second.chosen[Budget("macs", wide)] == first.chosen[Budget("macs", wide)]
+    assert second.chosen[Budget("macs", narrow)].macs <= narrow
 
 
 @pytest.mark.parametrize("change", ["metric=truth_mae", "size=16", "max_images=2"])
@@ -302,9 +315,10 @@ def test_trials_of_other_weights_are_not_reused(
 # -- exhaustive -----------------------------------------------------------------------------
 
 
-def pretended_scores(self: Evaluator, subnet: Subnet) -> dict[str, float]:
+def pretended(self: Evaluator, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
     """A score that no ordering by width gives, with ties."""
-    return {"teacher_mae": (sum(7 * w % 11 for w in subnet.widths) % 13) / 13}
+    loss = (sum(7 * w % 11 for w in subnet.widths) % 13) / 13
+    return Trial(subnet, self.net.macs(subnet, self.size), loss, {"teacher_mae": loss})
 
 
 def beats(one: Trial, other: Trial) -> bool:
@@ -321,7 +335,7 @@ def test_exhaustive_search_is_brute_force(
     monkeypatch: pytest.MonkeyPatch,
     macs: Callable[[float], int],
 ) -> None:
-    monkeypatch.setattr(Evaluator, "scores", pretended_scores)
+    monkeypatch.setattr(Evaluator, "measure", pretended)
     sets = ("algorithm=exhaustive", quoted(macs(0.5), macs(0.1)))
     result = search(search_options(tmp_path, supernet, *sets), CPU)
     net, _ = load_supernet(supernet)
@@ -332,13 +346,13 @@ def test_exhaustive_search_is_brute_force(
     assert {(t.macs, t.loss) for t in result.front} == {(t.macs, t.loss) for t in best}
     assert [t.macs for t in result.front] == sorted(t.macs for t in result.front)
     for budget, trial in result.chosen.items():
-        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget)
+        assert trial.loss == min(t.loss for t in result.trials if t.macs <= budget.limit)
 
 
 def test_evolution_ends_when_the_space_is_used_up(
     supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Evaluator, "scores", pretended_scores)
+    monkeypatch.setattr(Evaluator, "measure", pretended)
     net, _ = load_supernet(supernet)
     budget = net.macs(net.space.smallest(), 32)
     options = search_options(tmp_path, supernet, quoted(budget), "num_trials=1000")
@@ -495,7 +509,9 @@ def test_scores_of_batch_norm_subnets_are_those_of_the_loaded_ones(
     judge = Evaluator.of_split(net, reference, load_split(data, "search", 64), None, 1, CPU)
     for trial in search(search_options(tmp_path, unet_run, "num_trials=3"), CPU).trials:
         images = judge.translate(load_model(unet_run, str(trial.subnet)).module)
-        assert all_scores(images, judge.references) == pytest.approx(trial.scores, rel=1e-3)
+        found = all_scores(images, judge.references)
+        expected = {name: found[name] for name in trial.scores}
+        assert trial.scores == pytest.approx(expected, rel=1e-3)
 
 
 def test_finetuned_subnet_with_batch_norms_loads(unet_run: Path, tmp_path: Path) -> None:

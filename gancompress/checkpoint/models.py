@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def load_model(path: Path, subnet: str | None = None, factory: str | None = None
         SpaceError: The subnet does not belong to the supernet.
     """
     if run_stage(path) == "search":
-        subnet = subnet or _smallest_chosen(path)
+        subnet = subnet or smallest_chosen(path)
         path = supernet_of(path)
     network = load_network(path, factory)
     if "space" in network.header:
@@ -106,11 +107,17 @@ def run_splits(run: Path, data: DataOptions) -> Splits:
             return known.at(data.root)
     made = make_splits(data)
     if made.held_out_sides():
-        logger.warning(
-            "%s has no splits.json: the images held out for the search are chosen anew, and the "
-            "run may have been trained on some of them", folders[-1],
-        )  # fmt: skip
+        _warn_of_new_lists(folders[-1])
     return made
+
+
+@functools.cache  # once is enough, however many stages of a command ask
+def _warn_of_new_lists(run: Path) -> None:
+    logger.warning(
+        "%s has no splits.json: the images held out for the search are chosen anew, and the run "
+        "may have been trained on some of them",
+        run,
+    )
 
 
 def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
@@ -138,12 +145,17 @@ def calibration_batches(
         yield to_float(stack(inputs, chosen[start : start + CALIBRATION_BATCH])).to(device)
 
 
-def _smallest_chosen(path: Path) -> str:
+def smallest_chosen(path: Path) -> str:
+    """Of the subnets that a finished search has chosen the one with the fewest MACs.
+
+    Raises:
+        ConfigError: The folder holds no finished search.
+    """
     done = path / "done.json"
     if not done.exists():
         raise ConfigError(f"{path} holds no finished search; name a subnet with --subnet")
-    chosen = json.loads(done.read_text())["chosen"]
-    return str(chosen[min(chosen, key=int)]["subnet"])
+    chosen = json.loads(done.read_text())["chosen"].values()
+    return str(min(chosen, key=lambda trial: trial["macs"])["subnet"])
 
 
 def describe(network: Network) -> dict[str, Any]:

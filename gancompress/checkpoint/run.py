@@ -17,7 +17,8 @@ from gancompress.config import DataOptions, Section, differences, dump_options
 from gancompress.data import Splits, make_splits
 from gancompress.errors import ConfigError
 
-COSMETIC = ("log", "run", "data.cache_gb")  # sections that may change between two starts of one run
+# what may change between two starts of one run, as no result depends on it
+COSMETIC = ("log", "run", "data.cache_gb", "workers", "trials")
 
 
 class RunFolder:

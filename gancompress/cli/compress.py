@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import load_model, run_splits
+from gancompress.checkpoint.models import calibration_batches, load_model, run_splits
 from gancompress.checkpoint.network import (
     Network,
     build_network,
@@ -34,13 +34,21 @@ from gancompress.config import (
 from gancompress.cost import format_count, measure_latency
 from gancompress.data import Split, Splits, input_side, load_split, spread, to_float
 from gancompress.elastic import Supernet
+from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, export_network
-from gancompress.metrics import all_scores, metric
+from gancompress.metrics import all_scores
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
-from gancompress.report import Trial as ReportTrial
-from gancompress.search import Evaluator, SearchResult, Trial, search
-from gancompress.search.stage import check_budgets
+from gancompress.search import Evaluator, SearchResult, search
+from gancompress.search.quality import load_quality
+from gancompress.search.stage import bounded
+from gancompress.search.summary import (
+    answers_table,
+    front_subnets,
+    previews,
+    report_fronts,
+    report_trials,
+)
 from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
 from gancompress.training.student import load_teacher, make_student
 
@@ -167,11 +175,11 @@ def preflight(stages: Stages) -> Supernet:
         BudgetError: No subnet fits a budget.
         ConfigError: The metric is unknown, or the stages do not fit together.
     """
-    metric(stages.search.metric)
+    load_quality(stages.search.metric, stages.search.features)
     size = stages.search.size or stages.supernet.data.crop_size
     if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
         net, _ = load_supernet(stages.supernet.run)
-        check_budgets(net, size, stages.search.budgets)
+        bounded(net, size, stages.search)
         return net
     source = stages.supernet.teacher
     if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
@@ -184,7 +192,7 @@ def preflight(stages: Stages) -> Supernet:
         description = {"generator": stages.teacher.generator.model_dump(mode="json")}
         teacher = build_network(description, str(stages.teacher.run))
     net = make_student(stages.supernet.student, teacher).net
-    check_budgets(net, size, stages.search.budgets)
+    bounded(net, size, stages.search)
     return net
 
 
@@ -198,7 +206,7 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
     networks = {"teacher": teacher}
     smallest_budget = {str(trial.subnet): budget for budget, trial in result.chosen.items()}
     for subnet, budget in smallest_budget.items():  # one subnet may be the best under several
-        label = f"subnet <= {format_count(budget)}"
+        label = f"subnet <= {budget.label}"
         networks[label] = load_model(stages.supernet.run, subnet)
     splits = run_splits(stages.supernet.run, stages.supernet.data)
     split = "test" if splits.files("test", input_side(stages.supernet.data)) else "search"
@@ -288,21 +296,34 @@ def _report(
         "seed": str(stages.search.seed),
     }  # fmt: skip
     name = stages.supernet.data.root.name
+    known = report_trials(result)
     return Report(
         title=f"{name}: compressed generators",
         facts=facts,
         metric=f"{result.metric} (search split)",
-        lower_is_better=metric(result.metric).lower_is_better,
+        lower_is_better=result.lower_is_better,
         rows=rows,
-        trials=[_report_trial(result, t) for t in result.trials],
-        front=[_report_trial(result, t) for t in result.front],
+        trials=list(known.values()),
+        front=[known[trial.subnet] for trial in result.front],
         images=images,
         files={label: str(path.relative_to(stages.run)) for label, path in files.items()},
+        tables=[answers_table(result)],
+        fronts=report_fronts(result),
+        previews=_previews(stages, finished, result),
     )
 
 
-def _report_trial(result: SearchResult, trial: Trial) -> ReportTrial:
-    return ReportTrial(str(trial.subnet), trial.macs, trial.scores[result.metric])
+def _previews(
+    stages: Stages, finished: Finished, result: SearchResult
+) -> dict[str, dict[str, Tensor]]:
+    """What members of the fronts make of a few of the unseen images."""
+    net, _ = load_supernet(stages.supernet.run)
+    judge = finished.evaluator
+    evaluator = replace(judge, net=net.to(judge.device))
+    if norms_with_statistics(net.generator):
+        batches = calibration_batches(stages.supernet.data, judge.device, finished.splits)
+        evaluator.calibration = list(batches)
+    return previews(evaluator, front_subnets(result))
 
 
 def _summary(rows: list[Row], files: dict[str, Path], report: Path) -> dict[str, Any]:

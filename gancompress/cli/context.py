@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,12 @@ class Context:
 
     def say(self, text: str) -> None:
         """Print for people; silent under `--json`."""
-        if not self.args.json:
+        if not self.args.json and speaks():
             print(text, flush=True)
 
     def result(self, content: dict[str, Any]) -> None:
         """The one JSON object on standard output under `--json`."""
-        if self.args.json:
+        if self.args.json and speaks():
             print(json.dumps(content), flush=True)
 
     def overrides(self) -> list[str]:
@@ -42,6 +43,11 @@ class Context:
         if self.args.seed is not None:
             texts.append(f"seed={self.args.seed}")
         return texts
+
+
+def speaks() -> bool:
+    """Whether this process may print: of all ranks that `torchrun` starts only the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def common_flags() -> argparse.ArgumentParser:

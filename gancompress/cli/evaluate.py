@@ -200,7 +200,7 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
             lpips.append(Lpips(name, Path(source) if source else None, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.lpips, f"lpips[{name}]", error, left_out)
-    judge = load_judge(args.segmenter) if args.segmenter else None
+    judge = load_judge(args.segmenter, context.device) if args.segmenter else None
     return Instruments(features, lpips, judge, seed=args.seed or 0), left_out
 
 

@@ -17,10 +17,11 @@ import torch
 from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import Context, choose_device, common_flags, warn
+from gancompress.cli.evaluate import evaluate_flags, run_evaluate
 from gancompress.cli.files import run_export, run_translate
 from gancompress.cli.latency import latency_flags, run_latency
 from gancompress.cli.profile import profile_flags, run_profile
-from gancompress.cli.search import run_search
+from gancompress.cli.search import run_search, search_flags
 from gancompress.cli.segmenter import run_segmenter, segmenter_flags
 from gancompress.cli.train import run_finetune, run_supernet, run_teacher
 from gancompress.errors import GanCompressError
@@ -35,6 +36,7 @@ COMMANDS = {
     "translate": run_translate,
     "profile": run_profile,
     "latency": run_latency,
+    "evaluate": run_evaluate,
     "segmenter": run_segmenter,
 }
 
@@ -58,9 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(name, text).add_argument("options", type=Path, help="an options file (YAML)")
     command = add("search", "the front of subnets, and the best under each budget")
     command.add_argument("run", type=Path, help="a supernet's run folder, or an options file")
-    command.add_argument(
-        "--macs", action="append", default=[], help="budget such as 2.6G; may be repeated"
-    )
+    search_flags(command)
     command = add("finetune", "train one extracted subnet further")
     command.add_argument("run", type=Path, help="run folder of the supernet or search")
     command.add_argument("--subnet", required=True, help="config string")
@@ -81,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", default="png", help="of outputs in a folder")
     profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
     latency_flags(add("latency", "measure once what operations take on this machine"))
+    evaluate_flags(add("evaluate", "FID, KID, LPIPS, PSNR, SSIM, mIoU: whichever apply"))
     return parser
 
 

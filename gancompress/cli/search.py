@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from gancompress.checkpoint.models import run_data, run_splits, run_stage
@@ -11,8 +13,39 @@ from gancompress.cli.context import Context, existing
 from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
 from gancompress.errors import ConfigError, DataError
+from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
-from gancompress.search.stage import check_budgets
+from gancompress.search.budgets import describe_cost
+from gancompress.search.stage import bounded
+from gancompress.search.summary import answers_table
+
+
+def search_flags(command: argparse.ArgumentParser) -> None:
+    """The flags of this command beside the run."""
+    for flag, example in (
+        ("--macs", "multiply-accumulates, such as 2.6G"),
+        ("--params", "parameters, such as 0.4M"),
+        ("--size-mb", "megabytes of the float32 weights"),
+        ("--latency-ms", "milliseconds on the devices, such as 40, or 40@NAME for one of them"),
+    ):
+        command.add_argument(
+            flag, action="append", default=[], help=f"budget in {example}; may be repeated"
+        )
+    command.add_argument(
+        "--device-table",
+        type=Path,
+        action="append",
+        default=[],
+        help="file of `gancompress latency`; may be repeated",
+    )
+    command.add_argument("--workers", type=int, help="processes that evaluate")
+    command.add_argument(
+        "--trials",
+        type=Path,
+        action="append",
+        default=[],
+        help="trials.jsonl of another machine or run, to be used besides; may be repeated",
+    )
 
 
 def run_search(context: Context) -> None:
@@ -21,15 +54,26 @@ def run_search(context: Context) -> None:
     if context.args.dry_run:
         net, network = load_supernet(options.supernet)
         size = options.size or int(network.header.get("image_size", 256))
-        budgets = check_budgets(net, size, options.budgets)
+        _, problem, budgets = bounded(net, size, options)
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         context.say(dump_options(options))
         context.say(_describe_split(options))
         context.say(
             f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
-            f"{size}x{size}; budgets {', '.join(map(format_count, budgets))}"
+            f"{size}x{size}; budgets {', '.join(budget.label for budget in budgets)}"
         )
-        context.result({"size": net.space.size, "macs": [low, high], "budgets": budgets})
+        for name in problem.costs:
+            cheapest, dearest = problem.span(name)
+            context.say(
+                f"  {describe_cost(name, cheapest)} to {describe_cost(name, dearest)} searched"
+            )
+        context.result(
+            {
+                "size": net.space.size,
+                "macs": [low, high],
+                "budgets": {str(budget): budget.limit for budget in budgets},
+            }
+        )
         return
     result = search(options, context.device)
     show_result(context, result)
@@ -39,10 +83,9 @@ def run_search(context: Context) -> None:
             "metric": result.metric,
             "num_trials": len(result.trials),
             "front": [{"subnet": str(t.subnet), "macs": t.macs, **t.scores} for t in result.front],
-            "chosen": {
-                str(budget): {"subnet": str(t.subnet), "macs": t.macs, **t.scores}
-                for budget, t in result.chosen.items()
-            },
+            "chosen": {str(answer.budget): answer.as_json() for answer in result.answers},
+            "seconds": result.seconds,
+            "predictor": result.predictor,
         }
     )
 
@@ -50,8 +93,22 @@ def run_search(context: Context) -> None:
 def _options(context: Context) -> SearchOptions:
     path = existing(context.args.run, "run folder or options file")
     texts = context.overrides()
-    if context.args.macs:
-        texts.append(f"budgets={json.dumps(context.args.macs)}")
+    args = context.args
+    budgets = [
+        *args.macs,
+        *(f"params={text}" for text in args.params),
+        *(f"size_mb={text}" for text in args.size_mb),
+        *(_latency_budget(text) for text in args.latency_ms),
+    ]
+    for key, values in (
+        ("budgets", budgets),
+        ("devices", [str(path) for path in args.device_table]),
+        ("trials", [str(path) for path in args.trials]),
+    ):
+        if values:
+            texts.append(f"{key}={json.dumps(values)}")
+    if args.workers is not None:
+        texts.append(f"workers={args.workers}")
     if path.is_file():
         return load_options(SearchOptions, path, texts)
     if run_stage(path) == "search":
@@ -60,6 +117,12 @@ def _options(context: Context) -> SearchOptions:
         raise ConfigError(f"{path} is no run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
+
+
+def _latency_budget(text: str) -> str:
+    """`40` or `40@phone` of `--latency-ms` as the text of a budget."""
+    value, _, device = text.partition("@")
+    return f"latency_ms@{device}={value}" if device else f"latency_ms={value}"
 
 
 def _describe_split(options: SearchOptions) -> str:
@@ -73,13 +136,17 @@ def _describe_split(options: SearchOptions) -> str:
 
 
 def show_result(context: Context, result: SearchResult) -> None:
-    """The front's ends and the best under each budget, as lines."""
+    """What was evaluated, and the best under each budget."""
+    given_up = sum(not trial.complete for trial in result.trials)
     context.say(
-        f"{len(result.trials)} subnets evaluated, {len(result.front)} on the front "
-        f"({result.metric} on the search split, {result.size}x{result.size})"
+        f"{len(result.trials)} subnets evaluated ({given_up} given up early), {len(result.front)} "
+        f"on the front ({result.metric} on the search split, {result.size}x{result.size})"
     )
-    for budget, trial in result.chosen.items():
-        context.say(
-            f"  under {format_count(budget)}: {trial.subnet}  {format_count(trial.macs)} MACs  "
-            f"{result.metric} {trial.scores[result.metric]:.4g}"
-        )
+    parts = {name: result.seconds.get(name, 0.0) for name in ("forward", "features", "distance")}
+    total = sum(parts.values())
+    if total and result.trials:
+        shares = ", ".join(f"{name} {100 * part / total:.1f} %" for name, part in parts.items())
+        context.say(f"{total / len(result.trials):.3f} s a subnet: {shares}")
+    for name, value in result.predictor.items():
+        context.say(f"predictor: {name} {value:.3g}")
+    context.say(aligned_text(answers_table(result)))

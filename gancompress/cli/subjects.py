@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import run_stage, supernet_of
+from gancompress.checkpoint.models import run_stage, smallest_chosen, supernet_of
 from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
@@ -20,7 +20,6 @@ from gancompress.cost.onnx import onnx_costs
 from gancompress.elastic import CostModel
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import OnnxGenerator
-from gancompress.search.stage import load_result
 
 Size = tuple[int, int]
 
@@ -187,8 +186,7 @@ def _load(path: Path, subnet: str | None, factory: str | None) -> Network:
     """As `load_model` does, but costs need no training images for batch statistics."""
     if run_stage(path) == "search":
         if subnet is None:
-            chosen = load_result(path).chosen
-            subnet = str(chosen[min(chosen)].subnet)
+            subnet = smallest_chosen(path)
         path = supernet_of(path)
     network = load_network(path, factory)
     if "space" in network.header:

@@ -207,14 +207,23 @@ class SearchOptions(Section):
     run: Path
     supernet: Path
     seed: int = 0
-    algorithm: Literal["evolution", "exhaustive"] = "evolution"
+    algorithm: Literal["exhaustive", "random", "evolution", "published", "nsga2", "guided"] = (
+        "guided"
+    )
     size: Size | None = None  # image side for MACs and evaluation; the training crop by default
     metric: str = "teacher_mae"
+    features: dict[str, str] = {}  # files or factories of the networks that a metric names
     max_images: Size | None = None  # of the search split
     max_test_images: Size | None = None  # of the test split, for the table at the end
-    budgets: tuple[str, ...] = ()  # MACs, such as 2.6G
-    population: Size = 100
+    budgets: tuple[str, ...] = ()  # 2.6G (MACs), params=0.4M, size_mb=1.5, latency_ms@phone=40
+    devices: tuple[Path, ...] = ()  # tables of `gancompress latency`
+    trials: tuple[Path, ...] = ()  # logs of other machines or runs to use besides the own one
     num_trials: Size = 1_000
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    patience: Size | None = None  # generations in which no front moves before the search ends
+    racing: bool = True  # give up a subnet that is surely worse than a cheaper one
+    workers: Size = 1  # processes
+    population: Size | None = None  # subnets in a generation; the algorithm's own by default
     parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
     mutation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
     mutate_prob: Annotated[float, Field(gt=0, le=1)] = 0.2

@@ -126,7 +126,7 @@ class _Scorer:
         return Score(name, estimate, len(values), name.partition("_")[0], lower_is_better)
 
     def segmentation(self, subject: Tensor) -> Iterator[Score]:
-        """Mean IoU between what the judge reads in the images and the labels they were made from."""
+        """Mean IoU between what the judge reads in the images and their labels."""
         judge = self.instruments.judge
         if judge is None:
             return

@@ -1,19 +1,21 @@
 """Which subnet to keep under a budget."""
 
-from gancompress.search.algorithms import Chooser, Evolution, Exhaustive
+from gancompress.search.answers import Answer
+from gancompress.search.budgets import Budget
 from gancompress.search.evaluator import Evaluator
-from gancompress.search.stage import SearchResult, load_result, search
-from gancompress.search.trials import Trial, TrialLog, best_under, pareto_front
+from gancompress.search.problem import Problem
+from gancompress.search.result import SearchResult, load_result
+from gancompress.search.stage import search
+from gancompress.search.trials import Trial, TrialLog, pareto_front
 
 __all__ = [
-    "Chooser",
+    "Answer",
+    "Budget",
     "Evaluator",
-    "Evolution",
-    "Exhaustive",
+    "Problem",
     "SearchResult",
     "Trial",
     "TrialLog",
-    "best_under",
     "load_result",
     "pareto_front",
     "search",

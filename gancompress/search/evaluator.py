@@ -1,24 +1,44 @@
-"""Scores of subnets on one fixed set of images."""
+"""Scores of subnets on one fixed set of images, at little more than the cost of translating it."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gancompress.data import Split, spread, stack, to_float, to_uint8
+from gancompress.data import ImageSet, Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet, ready_subnet
-from gancompress.metrics import all_scores
+from gancompress.errors import ConfigError, DataError
+from gancompress.metrics import METRICS, all_scores
+from gancompress.metrics.distances import (
+    Estimate,
+    RealSet,
+    frechet_estimate,
+    kernel_estimate,
+    mean_estimate,
+)
+from gancompress.metrics.statistics import real_features
+from gancompress.search.quality import Measurement, Quality, load_quality
+from gancompress.search.race import Rival, expected_loss, laps
+from gancompress.search.trials import Trial
+
+BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
+ORDER_SEED = 0
+CODE_VERSION = 2  # raised when the same images would get other scores
 
 
 @dataclass
 class Evaluator:
-    """Translates a set of images and compares with the teacher's outputs and the truth.
+    """Translates a set of images and scores what comes out.
 
-    The teacher runs once, at the first use; inputs and references stay in memory as uint8.
+    The teacher runs once, at the first use; inputs, references and real features stay in memory.
+    Images come in one shuffled order, so that the first of them stand for all.
 
     Attributes:
         net: The supernet, in evaluation mode.
@@ -28,6 +48,8 @@ class Evaluator:
         batch_size: Images at a time.
         device: Where to run.
         calibration: Batches of training inputs for subnets with batch norms.
+        quality: The score to measure; mean absolute distance to the teacher by default.
+        targets: Real images of the target domain, for distances between sets.
     """
 
     net: Supernet
@@ -37,6 +59,8 @@ class Evaluator:
     batch_size: int
     device: torch.device
     calibration: Sequence[Tensor] = ()
+    quality: Quality = field(default_factory=lambda: load_quality("teacher_mae"))
+    targets: ImageSet | None = None
     _references: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -51,7 +75,13 @@ class Evaluator:
         truth = None
         if split.paired and split.targets is not None:
             truth = stack(split.targets, indices)
-        return cls(net, teacher, inputs, truth, batch_size, device)
+        return cls(net, teacher, inputs, truth, batch_size, device, targets=split.targets)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        height, width = self.inputs.shape[-2:]
+        return height, width
 
     @property
     def references(self) -> dict[str, Tensor]:
@@ -62,12 +92,25 @@ class Evaluator:
                 self._references["truth"] = self.truth
         return self._references
 
+    @cached_property
+    def real(self) -> RealSet | None:
+        """Features of the real images where the score needs them.
+
+        Raises:
+            ConfigError: The data has no images of the target domain.
+        """
+        if self.quality.network is None:
+            return None
+        if self.targets is None:
+            raise ConfigError(f"{self.quality.name} needs real images of the target domain")
+        return RealSet(real_features(self.quality.network, self.targets))
+
     @torch.inference_mode()
     def translate(self, generator: Callable[[Tensor], Tensor]) -> Tensor:
-        """All images through a generator, (N, 3, S, S) uint8."""
+        """All images through a generator, (N, 3, S, S) uint8, in the order of the inputs."""
         outputs = []
-        for batch in self._batches():
-            outputs.append(to_uint8(generator(batch).cpu()).expand(-1, 3, -1, -1))
+        for chunk in self.inputs.split(self.batch_size):
+            outputs.append(_as_file(generator(to_float(chunk).to(self.device))))
         return torch.cat(outputs)
 
     def outputs(self, subnet: Subnet) -> Tensor:
@@ -75,20 +118,123 @@ class Evaluator:
         return self.translate(ready_subnet(self.net, subnet, self.calibration))
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
-        """All metrics that apply to one subnet."""
+        """All metrics of `METRICS` that apply to one subnet."""
         return all_scores(self.outputs(subnet), self.references)
 
-    def _batches(self) -> Iterator[Tensor]:
-        for chunk in self.inputs.split(self.batch_size):
-            yield to_float(chunk).to(self.device)
+    @cached_property
+    def _order(self) -> Tensor:
+        return torch.randperm(len(self.inputs), generator=torch.Generator().manual_seed(ORDER_SEED))
+
+    def check(self) -> None:
+        """Raise unless the score can be measured on these images.
+
+        Raises:
+            ConfigError: The score needs pairs or real images, and there are none.
+        """
+        if self.quality.reference == "truth" and self.truth is None:
+            raise ConfigError(
+                f"metric {self.quality.name} needs paired data; choose a teacher_... metric"
+            )
+        if self.quality.reference == "real" and self.targets is None:
+            raise ConfigError(f"{self.quality.name} needs real images of the target domain")
+
+    @torch.inference_mode()
+    def measure(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
+        """Evaluate one subnet, or give it up when a rival is surely better.
+
+        Args:
+            subnet: Its widths.
+            rivals: Subnets that cost no more, with their losses in this evaluator's order.
+
+        Raises:
+            DataError: An output is not finite.
+        """
+        clock = _Clock()
+        macs = self.net.macs(subnet, self.size)
+        references = self.references
+        with clock("forward"):
+            generator = ready_subnet(self.net, subnet, self.calibration)
+        made = Measurement(self.quality)
+        beside: dict[str, list[Tensor]] = {}
+        stops = laps(len(self.inputs)) if rivals else ()
+        done = 0
+        for chosen in self._order.split(self.batch_size):
+            with clock("forward"):
+                outputs = _as_file(generator(to_float(self.inputs[chosen]).to(self.device)))
+            with clock("features"):
+                own = references.get(self.quality.reference)
+                made.add(outputs, None if own is None else own[chosen])
+            with clock("distance"):
+                _add_beside(beside, outputs, {k: v[chosen] for k, v in references.items()})
+            done, before = done + len(chosen), done
+            if any(before < stop <= done for stop in stops):
+                loss = expected_loss(made.losses, rivals)
+                if loss is not None:
+                    scores = {self.quality.name: self.quality.sign * loss}
+                    return Trial(subnet, macs, loss, scores, done, False, (), clock.seconds)
+        with clock("distance"):
+            loss = made.loss(self.real)
+        scores = {name: float(torch.cat(parts).mean()) for name, parts in beside.items()}
+        scores[self.quality.name] = self.quality.sign * loss
+        values = tuple(made.losses.tolist())
+        return Trial(subnet, macs, loss, scores, done, True, values, clock.seconds)
+
+    def estimate(self, subnet: Subnet) -> Estimate:
+        """The score of one subnet with its interval, on all images of this evaluator."""
+        outputs = self.outputs(subnet)
+        if self.quality.network is not None:
+            assert self.real is not None
+            features = self.quality.network(outputs)
+            function = kernel_estimate if self.quality.name.startswith("kid") else frechet_estimate
+            return function(features, self.real.features)
+        assert self.quality.per_image is not None
+        return mean_estimate(
+            self.quality.per_image(outputs, self.references[self.quality.reference])
+        )
 
     def fingerprint(self) -> str:
-        """Hash of weights and images: scores of another supernet or set are not reused."""
-        digest = hashlib.sha256()
+        """Hash of weights, images, score and code: scores made otherwise are not reused."""
+        digest = hashlib.sha256(f"{CODE_VERSION} {self.quality.digest}".encode())
         for name, tensor in self.net.generator.state_dict().items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         digest.update(self.inputs.numpy().tobytes())
-        if self.truth is not None:
-            digest.update(self.truth.numpy().tobytes())
-        digest.update(self.references["teacher"].numpy().tobytes())
+        for images in self.references.values():
+            digest.update(images.numpy().tobytes())
+        if self.real is not None:
+            digest.update(self.real.features.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _as_file(images: Tensor) -> Tensor:
+    """What a file would hold, (n, 3, H, W) uint8.
+
+    Raises:
+        DataError: Values are not finite.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise DataError("a subnet's output is not finite")
+    return to_uint8(images.cpu()).expand(-1, 3, -1, -1)
+
+
+def _add_beside(
+    found: dict[str, list[Tensor]], outputs: Tensor, references: dict[str, Tensor]
+) -> None:
+    for reference, images in references.items():
+        for short in BESIDE:
+            name = f"{reference}_{short}"
+            found.setdefault(name, []).append(METRICS[name].score.per_image(outputs, images))
+
+
+class _Clock:
+    """Adds up what parts of an evaluation take."""
+
+    def __init__(self) -> None:
+        self.seconds = {"forward": 0.0, "features": 0.0, "distance": 0.0}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start

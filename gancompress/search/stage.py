@@ -1,15 +1,18 @@
-"""The search stage: trials until the number is reached, the front, the best under each budget."""
+"""The search stage: generations of trials, the fronts, the best under each budget."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import random
+import math
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -17,63 +20,100 @@ from gancompress.checkpoint.models import calibration_batches, run_splits
 from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder, keep_splits
 from gancompress.config import SearchOptions, SupernetOptions, load_options
-from gancompress.cost import format_count, parse_count
-from gancompress.data import load_split
+from gancompress.cost.table import load_device
+from gancompress.data import Split, load_split
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
-from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
-from gancompress.metrics import metric
-from gancompress.search.algorithms import Chooser, Evolution, Exhaustive
+from gancompress.errors import CheckpointError, ConfigError, Interrupted
+from gancompress.search.answers import answers
+from gancompress.search.budgets import (
+    Budget,
+    default_budgets,
+    limited,
+    parse_budgets,
+    search_costs,
+)
+from gancompress.search.crew import (
+    Alone,
+    Crew,
+    Ranks,
+    Task,
+    Worker,
+    pool,
+    process_group,
+    under_torchrun,
+)
 from gancompress.search.evaluator import Evaluator
-from gancompress.search.trials import Trial, TrialLog, best_under, pareto_front
-from gancompress.training.loop import StopRequest, graceful_stop
+from gancompress.search.front import Frame, has_settled, hypervolume
+from gancompress.search.problem import Problem
+from gancompress.search.quality import Quality, load_quality
+from gancompress.search.race import Rival, as_tensor, closest
+from gancompress.search.result import SearchResult, load_result
+from gancompress.search.searchers import (
+    SEARCHERS,
+    Guided,
+    Searcher,
+    SearcherOptions,
+    generation_rng,
+)
+from gancompress.search.summary import write_search_report
+from gancompress.search.trials import Trial, TrialLog
+from gancompress.training.loop import graceful_stop
 
-DEFAULT_BUDGETS = (1.0, 2 / 3, 1 / 3)  # exponents between smallest and largest subnet
 TRIALS_FILE = "trials.jsonl"
+SETTLED = 1e-3  # relative gain in hypervolume that counts as none
 
 
-@dataclass
-class SearchResult:
-    """What a search found.
+@dataclass(frozen=True)
+class Plan:
+    """A search before anything has run.
 
     Attributes:
-        metric: Name of the score.
-        size: Side of the images in pixels.
-        trials: All evaluated subnets.
-        front: Those that nothing beats in both MACs and score, ascending in MACs.
-        chosen: Budget in MACs -> the best trial under it.
+        net: The supernet.
+        network: What its file says.
+        size: Side of the images.
+        everything: The space and all its costs.
+        problem: The same as far as the largest budgets: costs that have none are left out.
+        budgets: What is asked for.
+        quality: What is optimised.
     """
 
-    metric: str
+    net: Supernet
+    network: Network
     size: int
-    trials: list[Trial]
-    front: list[Trial]
-    chosen: dict[int, Trial]
+    everything: Problem
+    problem: Problem
+    budgets: list[Budget]
+    quality: Quality
 
 
-def search(options: SearchOptions, device: torch.device) -> SearchResult:
-    """Search the front of a trained supernet, or go on with it.
+def plan_search(options: SearchOptions, device: torch.device) -> Plan:
+    """Read the supernet and check budgets and metric; the budgets first, as that takes no time.
 
     Raises:
-        BudgetError: No subnet fits a budget; nothing has run then.
-        ConfigError: The image size or the metric cannot be used.
-        CheckpointError: The supernet's run is missing or unfinished.
-        Interrupted: A signal came; the same call goes on.
+        BudgetError: No subnet fits a budget; names the smallest cost.
+        ConfigError: A budget, the image size or the metric cannot be used.
+        CheckpointError: The supernet's run or the metric's weights are missing.
     """
-    metric(options.metric)
     net, network = load_supernet(options.supernet)
     size = options.size or int(network.header.get("image_size", 256))
     _check_size(size, network.stride)
-    budgets = check_budgets(net, size, options.budgets)
-    run = RunFolder(options.run)
-    if run.is_done and not run.changes(options) and _is_newer(run.done, options.supernet):
-        return load_result(options.run)
-    with run.claim(options, same=False):  # trials carry a key of their own
-        log, known = _open_log(options, net, network, size, device)
-        trials = _run_trials(options, log, known, max(budgets))
-        result = _summarise(options.metric, size, trials, budgets)
-        run.finish(_as_json(result))
-        return result
+    everything, problem, budgets = bounded(net, size, options)
+    quality = load_quality(options.metric, options.features, device)
+    return Plan(net, network, size, everything, problem, budgets, quality)
+
+
+def bounded(
+    net: Supernet, size: int, options: SearchOptions
+) -> tuple[Problem, Problem, list[Budget]]:
+    """All costs, what may be proposed under the budgets, and these; see `plan_search`."""
+    devices = {}
+    for path in options.devices:
+        device = load_device(path)
+        devices[device.name] = device.predictor(net, size)
+    everything = Problem(net.space, search_costs(net, size, devices))
+    budgets = parse_budgets(options.budgets, everything.costs) or default_budgets(everything)
+    return everything, limited(everything, budgets, size), budgets
 
 
 def _check_size(size: int, stride: int) -> None:
@@ -81,173 +121,261 @@ def _check_size(size: int, stride: int) -> None:
         raise ConfigError(f"size={size} must be a multiple of the generators' stride {stride}")
 
 
+def search(options: SearchOptions, device: torch.device) -> SearchResult:
+    """Search the fronts of a trained supernet, or go on with it.
+
+    Under `torchrun` all ranks evaluate, and all return the same result.
+
+    Raises:
+        BudgetError: No subnet fits a budget; nothing has run then.
+        ConfigError: The image size, a budget or the metric cannot be used.
+        CheckpointError: The supernet's run is missing or unfinished.
+        Interrupted: A signal came; the same call goes on.
+    """
+    plan = plan_search(options, device)
+    run = RunFolder(options.run)
+    if run.is_done and not run.changes(options) and _is_newer(run.done, options.supernet):
+        return load_result(options.run)
+    with process_group(), _claimed(run, options):  # trials carry a key of their own
+        evaluator = open_evaluator(options, plan, device)
+        with _crew(options, evaluator) as crew:
+            if crew.writes:
+                keep_splits(run, run_splits(options.supernet, _trained_by(options).data))
+            search_run = _Run(options, plan, evaluator, crew)
+            result = search_run.finish(search_run.trials())
+            if crew.writes:
+                split = run_splits(options.supernet, _trained_by(options).data).describe("search")
+                write_search_report(result, evaluator, run.report, split)
+                run.finish(result.as_json())
+        return result
+
+
+@contextmanager
+def _claimed(run: RunFolder, options: SearchOptions) -> Iterator[None]:
+    """The folder belongs to the process that writes."""
+    if under_torchrun() and torch.distributed.get_rank() > 0:
+        yield
+        return
+    with run.claim(options, same=False):
+        yield
+
+
 def _is_newer(done: Path, supernet: Path) -> bool:
     return done.stat().st_mtime >= RunFolder(supernet).weights.stat().st_mtime
 
 
-def check_budgets(net: Supernet, size: int, texts: tuple[str, ...]) -> list[int]:
-    """Budgets in MACs, descending; three defaults where none is named.
+def _trained_by(options: SearchOptions) -> SupernetOptions:
+    return load_options(SupernetOptions, options.supernet / "config.yaml")
+
+
+def search_split(options: SearchOptions, size: int) -> Split:
+    """The images that the search sees: never those of the test split."""
+    before = _trained_by(options)
+    return load_split(before.data, "search", size, run_splits(options.supernet, before.data))
+
+
+def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> Evaluator:
+    """Everything that evaluations share.
 
     Raises:
-        BudgetError: A budget is below the smallest subnet.
+        CheckpointError: The supernet is in training.
+        ConfigError: The metric is unknown, or this data does not have what it needs.
     """
-    if not texts:
-        low = net.macs(net.space.smallest(), size)
-        ratio = net.macs(net.space.largest(), size) / low
-        return sorted({round(low * ratio**exponent) for exponent in DEFAULT_BUDGETS}, reverse=True)
-    smallest_subnet = net.space.smallest()
-    needed = net.macs(smallest_subnet, size)
-    budgets = []
-    for text in texts:
-        budget = parse_count(text, "--macs")
-        if budget < needed:
-            raise BudgetError(
-                f"no subnet fits --macs {text} at {size}x{size}: the smallest ({smallest_subnet}) "
-                f"needs {format_count(needed)}.\n"
-                "  Raise the budget, or add smaller widths to student.widths and train again."
-            )
-        budgets.append(budget)
-    return sorted(set(budgets), reverse=True)
-
-
-@dataclass
-class _OpenLog:
-    log: TrialLog
-    evaluator: Evaluator
-    size: int
-    name: str
-
-
-def _open_log(
-    options: SearchOptions, net: Supernet, network: Network, size: int, device: torch.device
-) -> tuple[_OpenLog, dict[Subnet, Trial]]:
-    before = load_options(SupernetOptions, options.supernet / "config.yaml")
-    progress = network.header.get("progress", {})
+    before = _trained_by(options)
+    progress = plan.network.header.get("progress", {})
     if progress.get("images", 0) < progress.get("of", 0):
         raise CheckpointError(
             f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
         )
-    splits = run_splits(options.supernet, before.data)
-    keep_splits(RunFolder(options.run), splits)
-    split = load_split(before.data, "search", size, splits)
+    split = search_split(options, plan.size)
     teacher = load_network(options.supernet / "teacher.safetensors")
-    _check_size(size, teacher.stride)
-    run_teacher = teacher.module.to(device).eval()
+    _check_size(plan.size, teacher.stride)
     evaluator = Evaluator.of_split(
-        net.to(device).eval(), run_teacher, split, options.max_images, options.batch_size, device
+        plan.net.to(device).eval(),
+        teacher.module.to(device).eval(),
+        split,
+        options.max_images,
+        options.batch_size,
+        device,
     )
-    if norms_with_statistics(net.generator):
+    evaluator.quality = plan.quality
+    evaluator.check()
+    if norms_with_statistics(plan.net.generator):
+        splits = run_splits(options.supernet, before.data)
         evaluator.calibration = list(calibration_batches(before.data, device, splits))
-    key = f"{evaluator.fingerprint()}:{options.metric}:{size}"
-    log = TrialLog(options.run / TRIALS_FILE, hashlib.sha256(key.encode()).hexdigest())
-    opened = _OpenLog(log, evaluator, size, options.metric)
-    return opened, log.load(net.space)
+    return evaluator
 
 
-def _chooser(options: SearchOptions, net: Supernet, size: int, budget: int) -> Chooser:
-    def fits(subnet: Subnet) -> bool:
-        return net.macs(subnet, size) <= budget
-
-    if options.algorithm == "exhaustive":
-        if net.space.size > 100_000:
-            raise ConfigError(f"{net.space.size:,} subnets are too many for algorithm: exhaustive")
-        return Exhaustive(net.space, fits)
-    return Evolution(
-        net.space,
-        fits,
-        options.population,
-        options.parent_ratio,
-        options.mutation_ratio,
-        options.mutate_prob,
-    )
+def _make_worker(content: dict[str, Any]) -> Worker:
+    """The worker of another process, from the search's options and device as plain content."""
+    options = SearchOptions.model_validate(content["options"])
+    device = torch.device(content["device"])
+    return open_evaluator(options, plan_search(options, device), device).measure
 
 
-def _run_trials(
-    options: SearchOptions, opened: _OpenLog, known: dict[Subnet, Trial], budget: int
-) -> list[Trial]:
-    """Evaluate proposals until the number of trials is reached; logged ones are not run again."""
-    net = opened.evaluator.net
-    chooser = _chooser(options, net, opened.size, budget)
-    rng = random.Random(options.seed)
-    limit = options.num_trials if options.algorithm == "evolution" else net.space.size
-    trials: list[Trial] = []
-    bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
-    with graceful_stop() as stop, bar:
-        while len(trials) < limit:
-            generation = chooser.propose(trials, rng)[: limit - len(trials)]
-            if not generation:
-                break
-            for subnet in generation:
-                trials.append(_trial(opened, known, subnet))
-                bar.update()
-                _stop_if_asked(stop, trials, limit)
-    return trials
+@contextmanager
+def _crew(options: SearchOptions, evaluator: Evaluator) -> Iterator[Crew]:
+    if under_torchrun():
+        yield Ranks(evaluator.measure)
+    elif options.workers > 1:
+        content = {"options": options.model_dump(mode="json"), "device": str(evaluator.device)}
+        with pool(options.workers, _make_worker, content) as crew:
+            yield crew
+    else:
+        yield Alone(evaluator.measure)
 
 
-def _stop_if_asked(stop: StopRequest, trials: list[Trial], limit: int) -> None:
-    if stop.requested:
-        raise Interrupted(
-            f"stopped after {len(trials)} of {limit} trials; the same command goes on"
+@dataclass
+class _Run:
+    """One search in progress."""
+
+    options: SearchOptions
+    plan: Plan
+    evaluator: Evaluator
+    crew: Crew
+
+    def __post_init__(self) -> None:
+        key = f"{self.evaluator.fingerprint()}:{self.plan.size}"
+        path = self.options.run / TRIALS_FILE
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        self.log = TrialLog(path, digest, self.options.trials)
+        self.known = self.log.load(self.plan.net.space)
+        self.searcher = self._searcher()
+        self.started = time.monotonic()
+
+    def _searcher(self) -> Searcher:
+        options = self.options
+        chosen = SearcherOptions(
+            options.population,
+            options.parent_ratio,
+            options.mutation_ratio,
+            options.mutate_prob,
+        )
+        return SEARCHERS[options.algorithm](chosen)
+
+    def trials(self) -> list[Trial]:
+        """Generation by generation, until the number, the time, or a front that does not move.
+
+        Logged trials are not run again, so a search that was stopped repeats its steps up to
+        where it was and goes on.
+
+        Raises:
+            Interrupted: A signal came.
+        """
+        problem, options = self.plan.problem, self.options
+        limit = min(options.num_trials, problem.space.size)
+        if options.algorithm == "exhaustive":
+            limit = problem.space.size
+        trials: list[Trial] = []
+        ends: list[int] = []
+        bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
+        with graceful_stop() as stop, bar:
+            while len(trials) < limit and not self._is_over(trials, ends):
+                rng = generation_rng(options.seed, len(trials))
+                generation = self.searcher.propose(problem, trials, rng)[: limit - len(trials)]
+                if not generation:
+                    break
+                made = self._evaluate(generation, trials, lambda: stop.requested, bar)
+                if made is None:
+                    done = len(self.known)
+                    raise Interrupted(
+                        f"stopped after {done} of {limit} trials; the same command goes on"
+                    )
+                trials += made
+                ends.append(len(trials))
+        return trials
+
+    def _evaluate(
+        self, generation: list[Subnet], trials: list[Trial], stop: Any, bar: Any
+    ) -> list[Trial] | None:
+        """A generation's trials, the known ones from the log.
+
+        Rivals come from the generations before, so nothing depends on who is faster.
+        """
+        left = [subnet for subnet in generation if subnet not in self.known]
+        rivals = self._rivals(left, trials)
+        tasks = [Task(subnet, rivals[subnet]) for subnet in left]
+        bar.update(len(generation) - len(left))
+
+        def done(trial: Trial) -> None:
+            self.known[trial.subnet] = trial
+            if self.crew.writes:
+                self.log.append(trial)
+            bar.update()
+
+        if self.crew.evaluate(tasks, done, stop) is None:
+            return None
+        return [self.known[subnet] for subnet in generation]
+
+    def _rivals(
+        self, generation: list[Subnet], trials: list[Trial]
+    ) -> dict[Subnet, tuple[Rival, ...]]:
+        """For each subnet the best complete trials that cost no more on any axis."""
+        whole = [trial for trial in trials if trial.complete and trial.values]
+        if not (self.options.racing and whole and generation):
+            return dict.fromkeys(generation, ())
+        problem = self.plan.problem
+        theirs = problem.space.genomes(trial.subnet for trial in whole)
+        ours = problem.space.genomes(generation)
+        cheaper = np.ones((len(generation), len(whole)), bool)
+        for name in problem.costs:
+            cheaper &= problem.values(theirs, name)[None] <= problem.values(ours, name)[:, None]
+        made = [Rival(trial.loss, as_tensor(trial.values)) for trial in whole]
+        return {
+            subnet: tuple(closest([(made[i].loss, made[i]) for i in np.flatnonzero(row)]))
+            for subnet, row in zip(generation, cheaper, strict=True)
+        }
+
+    def _is_over(self, trials: list[Trial], ends: list[int]) -> bool:
+        options = self.options
+        minutes = (time.monotonic() - self.started) / 60
+        if options.max_minutes is not None and minutes >= options.max_minutes:
+            return True
+        if options.patience is None or len(ends) <= options.patience:
+            return False
+        problem = self.plan.problem
+        genomes = problem.space.genomes(trial.subnet for trial in trials)
+        losses = np.array([t.loss if t.complete else np.inf for t in trials])
+        volumes = []
+        for name in problem.costs:
+            costs = problem.values(genomes, name)
+            whole = np.isfinite(losses)
+            frame = Frame.around(costs[whole], losses[whole], problem.limit(name))
+            volumes.append([hypervolume(costs[:end], losses[:end], frame) for end in ends])
+        return has_settled(np.array(volumes).T, options.patience, SETTLED)
+
+    def finish(self, trials: list[Trial]) -> SearchResult:
+        """The fronts and the answers."""
+        quality = self.evaluator.quality
+        found = answers(self.plan.problem, self.plan.budgets, trials, self._on_all_images())
+        names = ("forward", "features", "distance")
+        seconds = {name: sum(t.seconds.get(name, 0.0) for t in trials) for name in names}
+        space, costs = self.plan.net.space, self.plan.everything.costs
+        genomes = space.genomes(trial.subnet for trial in trials)
+        return SearchResult(
+            quality.name,
+            quality.lower_is_better,
+            self.plan.size,
+            trials,
+            {name: [float(value) for value in costs[name](genomes)] for name in costs},
+            found,
+            seconds,
+            self._predictor(trials),
         )
 
+    def _predictor(self, trials: list[Trial]) -> dict[str, float]:
+        """How far a guided search's predictor can be believed, where there are enough trials."""
+        if not isinstance(self.searcher, Guided):
+            return {}
+        report = asdict(self.searcher.report(self.plan.problem, trials))
+        return {} if math.isnan(report["kendall_tau"]) else report
 
-def _trial(opened: _OpenLog, known: dict[Subnet, Trial], subnet: Subnet) -> Trial:
-    if subnet in known:
-        return known[subnet]
-    entry = metric(opened.name)
-    scores = opened.evaluator.scores(subnet)
-    if opened.name not in scores:
-        raise ConfigError(f"metric {opened.name} needs paired data; choose a teacher_... metric")
-    loss = scores[opened.name] if entry.lower_is_better else -scores[opened.name]
-    trial = Trial(subnet, opened.evaluator.net.macs(subnet, opened.size), loss, scores)
-    opened.log.append(trial)
-    return trial
-
-
-def _summarise(name: str, size: int, trials: list[Trial], budgets: list[int]) -> SearchResult:
-    chosen = {budget: best_under(trials, budget) for budget in budgets}
-    return SearchResult(name, size, trials, pareto_front(trials), chosen)
-
-
-def _as_json(result: SearchResult) -> dict[str, Any]:
-    return {
-        "metric": result.metric,
-        "size": result.size,
-        "num_trials": len(result.trials),
-        "trials": [_trial_json(trial) for trial in result.trials],
-        "front": [_trial_json(trial) for trial in result.front],
-        "chosen": {str(budget): _trial_json(trial) for budget, trial in result.chosen.items()},
-    }
-
-
-def _trial_json(trial: Trial) -> dict[str, Any]:
-    return {
-        "subnet": str(trial.subnet),
-        "macs": trial.macs,
-        "loss": trial.loss,
-        "scores": trial.scores,
-    }
-
-
-def load_result(run: Path) -> SearchResult:
-    """The result of a finished search.
-
-    Raises:
-        ConfigError: The folder holds none.
-    """
-    path = RunFolder(run).done
-    if not path.exists():
-        raise ConfigError(f"{run} holds no finished search")
-    content = json.loads(path.read_text())
-
-    def trial(entry: dict[str, Any]) -> Trial:
-        widths = tuple(int(w) for w in entry["subnet"].split("_"))
-        return Trial(Subnet(widths), entry["macs"], entry["loss"], entry["scores"])
-
-    return SearchResult(
-        content["metric"],
-        content["size"],
-        [trial(entry) for entry in content["trials"]],
-        [trial(entry) for entry in content["front"]],
-        {int(budget): trial(entry) for budget, entry in content["chosen"].items()},
-    )
+    def _on_all_images(self) -> Evaluator:
+        """An evaluator over the whole search split."""
+        split = search_split(self.options, self.plan.size)
+        if len(split.inputs) == len(self.evaluator.inputs):
+            return self.evaluator
+        own = self.evaluator
+        whole = Evaluator.of_split(own.net, own.teacher, split, None, own.batch_size, own.device)
+        whole.quality, whole.calibration = own.quality, own.calibration
+        return whole

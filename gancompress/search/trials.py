@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gancompress.elastic import SearchSpace, Subnet
+from gancompress.errors import SpaceError
+from gancompress.search.front import front_indices
 
 
 @dataclass(frozen=True)
@@ -17,87 +25,124 @@ class Trial:
     Attributes:
         subnet: Its widths.
         macs: Multiply-accumulates at the search's image size.
-        loss: The metric, negated where higher is better: always lower is better.
-        scores: All metrics.
+        loss: The metric, negated where higher is better: always lower is better. That of a trial
+            which was given up is an estimate.
+        scores: The metric, and what costs nothing beside it.
+        num_images: Images it was evaluated on.
+        complete: False where it was given up because another subnet is better for certain.
+        values: Losses of single images in the evaluator's order; none for a distance between sets.
+        seconds: Where the time went: forward, features, distance.
     """
 
     subnet: Subnet
     macs: int
     loss: float
     scores: dict[str, float]
+    num_images: int = 0
+    complete: bool = True
+    values: tuple[float, ...] = field(default=(), compare=False)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    def as_json(self, details: bool = True) -> dict[str, Any]:
+        """Plain content; `details` are what the log needs and a summary does not."""
+        content = {**asdict(self), "subnet": str(self.subnet)}
+        if not details:
+            del content["values"], content["seconds"]
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Trial:
+        """What `as_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        known = {name: content[name] for name in ("macs", "loss", "scores")}
+        more = {name: content[name] for name in ("num_images", "complete") if name in content}
+        return cls(
+            Subnet(tuple(int(w) for w in content["subnet"].split("_"))),
+            **known,
+            **more,
+            values=tuple(content.get("values", ())),
+            seconds=dict(content.get("seconds", {})),
+        )
 
 
 class TrialLog:
     """Trials on disk, one JSON line each, under a key that says what they were measured on.
 
-    A crash loses at most the line in progress; starting again reuses the rest.
+    Any number of processes may append at once. A crash loses at most the line in progress, and a
+    damaged line is left out: each has a checksum. Logs merge by putting their lines together.
 
     Args:
         path: The `.jsonl` file.
-        key: Hash of weights, images and metric; lines with another key are ignored.
+        key: Hash of weights, images, metric and code; lines with another key are ignored.
+        others: Logs to read besides, of other machines or runs.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, others: Sequence[Path] = ()) -> None:
         self.path = path
         self.key = key
+        self.others = tuple(others)
 
     def load(self, space: SearchSpace) -> dict[Subnet, Trial]:
-        """All whole lines under this log's key."""
-        trials = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # cut off by a crash
-            if isinstance(entry, dict) and entry.get("key") == self.key:
-                subnet = space.parse(entry["subnet"])
-                trials[subnet] = Trial(subnet, entry["macs"], entry["loss"], entry["scores"])
-        if text and not text.endswith("\n"):
-            self._write("\n")
+        """All whole lines under this log's key; of several for one subnet the first complete."""
+        trials: dict[Subnet, Trial] = {}
+        for path in (self.path, *self.others):
+            text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+            for line in text.splitlines():
+                trial = self._parse(line)
+                known = trial and trials.get(trial.subnet)
+                if trial and trial.subnet in space and not (known and known.complete):
+                    trials[trial.subnet] = trial
+            if path == self.path and text and not text.endswith("\n"):
+                self._write("\n")
         return trials
 
     def append(self, trial: Trial) -> None:
         """Add one trial."""
-        entry = {
-            "subnet": str(trial.subnet),
-            "macs": trial.macs,
-            "loss": trial.loss,
-            "scores": trial.scores,
-            "key": self.key,
-        }
-        self._write(json.dumps(entry) + "\n")
+        body = json.dumps({"key": self.key, **trial.as_json()})
+        self._write(f'{{"crc": {_crc(body)}, "trial": {body}}}\n')
+
+    def _parse(self, line: str) -> Trial | None:
+        """The trial of a line, or None where it is damaged or of another key."""
+        try:
+            entry = json.loads(line)
+            content = entry["trial"]
+            if entry["crc"] != _crc(json.dumps(content)) or content["key"] != self.key:
+                return None
+            return Trial.from_json(content)
+        except (ValueError, KeyError, TypeError, AttributeError, SpaceError):
+            return None
 
     def _write(self, text: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials that no other beats in both MACs and loss, ascending in MACs."""
-    front: list[Trial] = []
-    for trial in sorted(trials, key=lambda t: (t.macs, t.loss, t.subnet.widths)):
-        if not front or trial.loss < front[-1].loss:
-            front.append(trial)
-    return front
+def _crc(text: str) -> int:
+    return zlib.crc32(text.encode())
 
 
-def nondominated_fronts(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Trials front by front, the best first; each ascending in MACs.
-
-    Source: Deb et al., NSGA-II, 2002 (ranking only).
-    """
-    left, fronts = list(trials), []
-    while left:
-        front = pareto_front(left)
-        chosen = {trial.subnet for trial in front}
-        fronts.append(front)
-        left = [trial for trial in left if trial.subnet not in chosen]
-    return fronts
+CostOf = Callable[[Trial], float]
 
 
-def best_under(trials: Iterable[Trial], budget: int) -> Trial:
-    """The lowest loss at or below a budget in MACs; ties go to fewer MACs."""
-    fitting = [trial for trial in trials if trial.macs <= budget]
-    return min(fitting, key=lambda t: (t.loss, t.macs, t.subnet.widths))
+def macs_of(trial: Trial) -> float:
+    """The cost that every trial carries with it."""
+    return float(trial.macs)
+
+
+def pareto_front(trials: Iterable[Trial], cost: CostOf = macs_of) -> list[Trial]:
+    """Complete trials that no other beats in both cost and loss, ascending in cost."""
+    whole = sorted(
+        (trial for trial in trials if trial.complete), key=lambda trial: trial.subnet.widths
+    )
+    if not whole:
+        return []
+    costs = np.array([cost(trial) for trial in whole])
+    losses = np.array([trial.loss for trial in whole])
+    return [whole[index] for index in front_indices(costs, losses)]

@@ -1,0 +1,197 @@
+"""Who evaluates: this process, several processes, or all ranks of `torchrun`.
+
+All of them return the same trials in the same order, so nothing but the time depends on them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from gancompress.elastic import Subnet
+from gancompress.search.race import Rival
+from gancompress.search.trials import Trial
+
+Stop = Callable[[], bool]
+Done = Callable[[Trial], None]
+WAIT_S = 0.5  # between two looks at whether to stop
+
+
+class Worker(Protocol):
+    """Evaluates one subnet."""
+
+    def __call__(self, subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
+        """Its trial."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A subnet and those it has to keep up with."""
+
+    subnet: Subnet
+    rivals: tuple[Rival, ...] = ()
+
+
+class Crew(Protocol):
+    """Evaluates generations."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes logs and results."""
+
+    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
+        """Trials in the order of the tasks; `done` gets each as soon as it is there.
+
+        Returns:
+            The trials, or None where `stop` said so before all were evaluated.
+        """
+
+
+@dataclass(frozen=True)
+class Alone:
+    """This process, one subnet after the other.
+
+    Attributes:
+        worker: Evaluates.
+    """
+
+    worker: Worker
+    writes: bool = True
+
+    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Crew`."""
+        trials = []
+        for task in tasks:
+            if stop():
+                return None
+            trials.append(self.worker(task.subnet, task.rivals))
+            done(trials[-1])
+        return trials
+
+
+_worker: list[Worker] = []  # of a process of a pool: made once, used for all its tasks
+
+
+def _start(make: Callable[[Any], Worker], argument: Any, threads: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to stop
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    _worker.append(make(argument))
+
+
+def _work(task: Task) -> Trial:
+    return _worker[0](task.subnet, task.rivals)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Several processes of this machine, each with an evaluator of its own.
+
+    Attributes:
+        executor: The processes.
+    """
+
+    executor: ProcessPoolExecutor
+    writes: bool = True
+
+    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Crew`."""
+        futures: dict[Future[Trial], int] = {
+            self.executor.submit(_work, task): index for index, task in enumerate(tasks)
+        }
+        trials: dict[int, Trial] = {}
+        left = set(futures)
+        while left:
+            ready, left = wait(left, WAIT_S, FIRST_COMPLETED)
+            for future in ready:
+                trials[futures[future]] = future.result()
+                done(trials[futures[future]])
+            if left and stop():
+                for future in left:
+                    future.cancel()
+                return None
+        return [trials[index] for index in range(len(tasks))]
+
+
+@contextmanager
+def pool(count: int, make: Callable[[Any], Worker], argument: Any) -> Iterator[Pool]:
+    """A pool of processes while the block runs.
+
+    Args:
+        count: Number of processes; the machine's threads are divided among them.
+        make: Makes a process's evaluator; a function of a module.
+        argument: For `make`.
+    """
+    threads = max(1, torch.get_num_threads() // count)
+    executor = ProcessPoolExecutor(
+        count, get_context("spawn"), initializer=_start, initargs=(make, argument, threads)
+    )
+    try:
+        yield Pool(executor)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """All ranks of `torchrun`, on any number of machines.
+
+    Every rank holds all trials and so proposes the same generations; in each round every rank
+    evaluates one subnet, and all get all results. The first rank writes.
+
+    Attributes:
+        worker: Evaluates on this rank.
+    """
+
+    worker: Worker
+
+    @property
+    def writes(self) -> bool:
+        """The first rank does."""
+        return dist.get_rank() == 0
+
+    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Crew`; a signal to any rank stops all of them together."""
+        rank, world = dist.get_rank(), dist.get_world_size()
+        trials: list[Trial] = []
+        for start in range(0, len(tasks), world):
+            mine = start + rank
+            own = None
+            if mine < len(tasks):
+                own = self.worker(tasks[mine].subnet, tasks[mine].rivals)
+            gathered: list[Any] = [None] * world
+            dist.all_gather_object(gathered, (own, stop()))
+            for trial, _ in gathered:
+                if trial is not None:
+                    trials.append(trial)
+                    done(trial)
+            if any(stopped for _, stopped in gathered) and len(trials) < len(tasks):
+                return None
+        return trials
+
+
+def under_torchrun() -> bool:
+    """Whether `torchrun` has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and dist.is_available()
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """All ranks of `torchrun` joined while the block runs; nothing where there are none."""
+    if not under_torchrun():
+        yield
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,132 @@
+"""What a search optimises: a score of a subnet's images, computed batch by batch.
+
+| name | loss of one image, or of all |
+|---|---|
+| `teacher_mae`, `truth_ssim`, ... | entries of `gancompress.metrics.METRICS`, image by image |
+| `teacher_lpips[alex]`, `truth_lpips[squeeze]` | LPIPS, image by image |
+| `kid[NAME]`, `fid[NAME]` | distance to the real images of the target domain, all at once |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gancompress.errors import ConfigError
+from gancompress.metrics import METRICS
+from gancompress.metrics.distances import RealSet
+from gancompress.metrics.features import FeatureNetwork, load_features
+from gancompress.metrics.perceptual import Lpips
+from gancompress.tables import suggest
+
+PerImage = Callable[[Tensor, Tensor], Tensor]
+_LPIPS = re.compile(r"(teacher|truth)_lpips\[(\w+)\]")
+_DISTANCE = re.compile(r"(kid|fid)\[(.+)\]")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A score and what it needs.
+
+    Attributes:
+        name: As in the table at the top of this module.
+        lower_is_better: Direction.
+        reference: teacher, truth or real: what images are compared with.
+        per_image: Score of each image with its reference, or None for a distance between sets.
+        network: Features of a distance between sets, or None.
+    """
+
+    name: str
+    lower_is_better: bool
+    reference: str
+    per_image: PerImage | None = None
+    network: FeatureNetwork | None = None
+
+    @property
+    def sign(self) -> float:
+        """Factor from score to loss, which is always lower for the better one."""
+        return 1.0 if self.lower_is_better else -1.0
+
+    @property
+    def digest(self) -> str:
+        """What tells its numbers from those of another score of the same name."""
+        return f"{self.name} {self.network.digest if self.network else ''}"
+
+    def distance(self, features: Tensor, real: RealSet) -> float:
+        """Of a set of features (N, D) float64; only for a distance between sets."""
+        return real.kernel(features) if self.name.startswith("kid") else real.frechet(features)
+
+
+def load_quality(
+    name: str, sources: dict[str, str] | None = None, device: torch.device | None = None
+) -> Quality:
+    """A score by name.
+
+    Args:
+        name: As in the table at the top of this module.
+        sources: Files or factories of feature networks and LPIPS backbones, by their names.
+        device: Where networks run.
+
+    Raises:
+        ConfigError: No such score.
+        CheckpointError: The weights of its network cannot be had.
+    """
+    sources = sources or {}
+    if name in METRICS:
+        entry = METRICS[name]
+        return Quality(name, entry.lower_is_better, entry.reference, entry.score.per_image)
+    if match := _LPIPS.fullmatch(name):
+        path = sources.get(match[2])
+        lpips = Lpips(match[2], Path(path) if path else None, device)
+        return Quality(name, True, match[1], lpips)
+    if match := _DISTANCE.fullmatch(name):
+        network = load_features(match[2], sources.get(match[2]), device)
+        return Quality(name, True, "real", None, network)
+    choices = (*METRICS, "teacher_lpips[alex]", "truth_lpips[alex]", "kid[NAME]", "fid[NAME]")
+    raise ConfigError(
+        f"unknown metric '{name}'{suggest(name, choices)}\n  Choose from {', '.join(choices)}."
+    )
+
+
+@dataclass
+class Measurement:
+    """The score of one subnet in the making.
+
+    Attributes:
+        quality: What is scored.
+        values: Losses of the images so far; (n,) float64 each; empty for a distance between sets.
+        features: Features of the images so far; empty for a paired score.
+    """
+
+    quality: Quality
+    values: list[Tensor] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+
+    def add(self, outputs: Tensor, references: Tensor | None) -> None:
+        """Score some more images.
+
+        Args:
+            outputs: (n, 3, H, W) uint8.
+            references: What they are compared with; None for a distance between sets.
+        """
+        if self.quality.network is not None:
+            self.features.append(self.quality.network(outputs))
+        elif self.quality.per_image is not None and references is not None:
+            self.values.append(self.quality.sign * self.quality.per_image(outputs, references))
+
+    @property
+    def losses(self) -> Tensor:
+        """Losses of all images so far, (n,) float64."""
+        return torch.cat(self.values) if self.values else torch.empty(0, dtype=torch.float64)
+
+    def loss(self, real: RealSet | None) -> float:
+        """Of all images so far."""
+        if self.quality.network is None:
+            return float(self.losses.mean())
+        assert real is not None
+        return self.quality.sign * self.quality.distance(torch.cat(self.features), real)

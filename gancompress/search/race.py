@@ -1,0 +1,67 @@
+"""Racing: an evaluation is given up as soon as another subnet is better for certain.
+
+Source: Maron, Moore, Hoeffding races, NIPS 1994; here with a paired test on the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LAPS = (0.25, 0.5)  # after these shares of the images
+MIN_IMAGES = 8
+SIGMAS = 4.0
+MAX_RIVALS = 16
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A completely evaluated subnet that costs no more.
+
+    Attributes:
+        loss: On all images.
+        values: Losses of single images, (N,) float64.
+    """
+
+    loss: float
+    values: Tensor
+
+
+def laps(num_images: int) -> tuple[int, ...]:
+    """Numbers of images after which `expected_loss` is asked; none for a few images."""
+    counts = {round(share * num_images) for share in LAPS}
+    return tuple(sorted(count for count in counts if MIN_IMAGES <= count < num_images))
+
+
+def expected_loss(values: Tensor, rivals: Sequence[Rival]) -> float | None:
+    """The loss of a subnet that is surely worse than a cheaper one, or None to go on.
+
+    It is given up where its mean loss exceeds a rival's on the same images by more than `SIGMAS`
+    standard errors of the paired difference. At 4 standard errors an equal subnet is given up
+    about once in 2,000 comparisons with 15 images, and less often with more. The returned estimate
+    is the rival's loss on all images plus that difference, so it can be compared with others.
+
+    Args:
+        values: Losses of the images so far, (n,) float64, the first of the rivals' images.
+        rivals: Those to compare with.
+    """
+    count = len(values)
+    for rival in rivals:
+        difference = values - rival.values[:count]
+        error = difference.std() / count**0.5
+        if float(difference.mean()) > SIGMAS * float(error) > 0:
+            return rival.loss + float(difference.mean())
+    return None
+
+
+def closest(rivals: Sequence[tuple[float, Rival]], count: int = MAX_RIVALS) -> list[Rival]:
+    """The rivals that decide soonest: those with the lowest losses, given as (loss, rival)."""
+    return [rival for _, rival in sorted(rivals, key=lambda pair: pair[0])[:count]]
+
+
+def as_tensor(values: Sequence[float]) -> Tensor:
+    """Losses of single images as a trial keeps them -> (N,) float64."""
+    return torch.tensor(values, dtype=torch.float64)

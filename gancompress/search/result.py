@@ -1,0 +1,99 @@
+"""The result of a search, and the file that holds it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gancompress.checkpoint.run import RunFolder
+from gancompress.errors import ConfigError
+from gancompress.search.answers import Answer
+from gancompress.search.budgets import Budget
+from gancompress.search.trials import Trial, pareto_front
+
+
+@dataclass
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        metric: Name of the score.
+        lower_is_better: Its direction.
+        size: Side of the images in pixels.
+        trials: All evaluated subnets, those that were given up among them.
+        costs: Each cost of every trial, in their order: macs, params, size_mb, and the latency on
+            every device.
+        answers: The best under each budget, with intervals, beside uniform subnets.
+        seconds: What evaluations took: forward, features, distance.
+        predictor: What a guided search says of its predictor; empty for others.
+    """
+
+    metric: str
+    lower_is_better: bool
+    size: int
+    trials: list[Trial]
+    costs: dict[str, list[float]]
+    answers: list[Answer] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    predictor: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def front(self) -> list[Trial]:
+        """Trials that nothing beats in both MACs and score, ascending in MACs."""
+        return pareto_front(self.trials)
+
+    @property
+    def chosen(self) -> dict[Budget, Trial]:
+        """The best trial under each budget."""
+        return {answer.budget: answer.trial for answer in self.answers}
+
+    def front_against(self, cost: str) -> list[Trial]:
+        """The front against any cost, ascending in it."""
+        known = {t.subnet: c for t, c in zip(self.trials, self.costs[cost], strict=True)}
+        return pareto_front(self.trials, lambda trial: known[trial.subnet])
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain content for `done.json`."""
+        return {
+            "metric": self.metric,
+            "lower_is_better": self.lower_is_better,
+            "size": self.size,
+            "num_trials": len(self.trials),
+            "num_given_up": sum(not trial.complete for trial in self.trials),
+            "seconds": self.seconds,
+            "predictor": self.predictor,
+            "trials": [trial.as_json(details=False) for trial in self.trials],
+            "costs": self.costs,
+            "front": [trial.as_json(details=False) for trial in self.front],
+            "chosen": {str(answer.budget): answer.as_json() for answer in self.answers},
+        }
+
+
+def load_result(run: Path) -> SearchResult:
+    """The result of a finished search.
+
+    Raises:
+        ConfigError: The folder holds none, or one of another version.
+    """
+    path = RunFolder(run).done
+    if not path.exists():
+        raise ConfigError(f"{run} holds no finished search")
+    content = json.loads(path.read_text())
+    try:
+        return SearchResult(
+            content["metric"],
+            content["lower_is_better"],
+            content["size"],
+            [Trial.from_json(entry) for entry in content["trials"]],
+            content["costs"],
+            [Answer.from_json(text, entry) for text, entry in content["chosen"].items()],
+            content["seconds"],
+            content["predictor"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(
+            f"{path} is not the result of a search of this version; delete it and search again: "
+            "the trials are kept"
+        ) from None

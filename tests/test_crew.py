@@ -1,0 +1,175 @@
+"""Whoever evaluates, the trials are the same: one process, several, or all ranks of torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import make_paired
+
+from gancompress.elastic import Subnet
+from gancompress.search import TrialLog, load_result, search
+from gancompress.search.crew import Alone, Task, pool
+from gancompress.search.race import Rival
+from gancompress.search.trials import Trial
+from gancompress.training.stages import train_supernet
+from runs import TINY_SPACE, search_options, supernet_options, write_options, write_tiny
+
+CPU = torch.device("cpu")
+TASKS = [Task(Subnet((width, 2))) for width in (5, 3, 9, 1)]
+
+
+def pretend(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
+    """Narrow subnets take longer, so that processes finish out of order."""
+    time.sleep(0.1 / subnet.widths[0])
+    return Trial(subnet, subnet.widths[0], 1 / subnet.widths[0], {})
+
+
+def make_pretender(number: int) -> object:
+    assert number == 7
+    return pretend
+
+
+def never() -> bool:
+    return False
+
+
+def test_one_process_goes_in_order_and_stops_between_trials() -> None:
+    done: list[Trial] = []
+    trials = Alone(pretend).evaluate(TASKS, done.append, never)
+    assert trials == done
+    assert [trial.subnet for trial in trials] == [task.subnet for task in TASKS]
+    done.clear()
+    assert Alone(pretend).evaluate(TASKS, done.append, lambda: len(done) == 2) is None
+    assert len(done) == 2
+
+
+@pytest.mark.slow
+def test_a_pool_returns_trials_in_the_order_of_the_tasks() -> None:
+    done: list[Trial] = []
+    with pool(2, make_pretender, 7) as crew:
+        trials = crew.evaluate(TASKS, done.append, never)
+        assert crew.writes
+    assert trials == Alone(pretend).evaluate(TASKS, lambda trial: None, never)
+    assert sorted(t.macs for t in done) == [1, 3, 5, 9]
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet after one step, and its search's options file."""
+    folder = tmp_path_factory.mktemp("crew")
+    teacher = write_tiny(folder / "teacher.safetensors")
+    root = make_paired(folder / "data", 8)
+    quick = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")
+    train_supernet(supernet_options(root, folder / "supernet", teacher, *TINY_SPACE, *quick), CPU)
+    return folder / "supernet"
+
+
+@pytest.mark.slow
+def test_several_processes_find_what_one_finds(supernet: Path, tmp_path: Path) -> None:
+    alone = search(search_options(tmp_path / "alone", supernet), CPU)
+    together = search(search_options(tmp_path / "together", supernet, "workers=2"), CPU)
+    assert together == alone
+    again = search(search_options(tmp_path / "together", supernet, "workers=1"), CPU)
+    assert again == alone  # the number of workers is no other search
+
+
+def torchrun(ranks: int, *arguments: str) -> subprocess.Popen[str]:
+    """`gancompress` on several ranks, from the repository."""
+    repository = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(ranks), "-m", "gancompress", *arguments),
+        ],
+        env=environment,
+        cwd=Path(__file__).resolve().parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_three_ranks_find_what_one_finds(supernet: Path, tmp_path: Path) -> None:
+    alone = search(search_options(tmp_path / "alone", supernet), CPU)
+    options = search_options(tmp_path / "ranks", supernet)
+    path = write_options(tmp_path / "search.yaml", options)
+    process = torchrun(3, "search", str(path))
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert output.count("subnets evaluated") == 1  # the first rank speaks
+    found = load_result(tmp_path / "ranks")
+    assert found.front == alone.front
+    assert found.trials == alone.trials
+    assert found.answers == alone.answers
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_to_the_same_answer(
+    supernet: Path, tmp_path: Path
+) -> None:
+    whole = search(search_options(tmp_path / "whole", supernet), CPU)
+    options = search_options(tmp_path / "killed", supernet)
+    path = write_options(tmp_path / "search.yaml", options)
+    repository = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancompress", "search", str(path)],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        cwd=Path(__file__).resolve().parent,
+    )
+    log = tmp_path / "killed" / "trials.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and log.read_text().count("\n") >= 3:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    process.wait()
+    assert search(options, CPU) == whole
+
+
+def test_two_logs_merge(supernet: Path, tmp_path: Path) -> None:
+    whole = search(search_options(tmp_path / "whole", supernet), CPU)
+    lines = (tmp_path / "whole" / "trials.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("one", lines[::2]), ("other", lines[1::2])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+    texts = [str(tmp_path / "one.jsonl"), str(tmp_path / "other.jsonl")]
+    options = search_options(tmp_path / "merged", supernet, f"trials={json.dumps(texts)}")
+    assert search(options, CPU) == whole
+    assert not (tmp_path / "merged" / "trials.jsonl").exists()  # nothing was evaluated
+
+
+def test_many_processes_append_without_losing_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "trials.jsonl"
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from gancompress.elastic import Subnet\n"
+        "from gancompress.search import Trial, TrialLog\n"
+        "log = TrialLog(Path(sys.argv[1]), 'key')\n"
+        "for i in range(50):\n"
+        "    log.append(Trial(Subnet((int(sys.argv[2]) * 50 + i + 1,)), 1, 0.5, {'x': 1 / 3}))\n"
+    )
+    repository = Path(__file__).resolve().parent.parent
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(log), str(number)],
+            env={**os.environ, "PYTHONPATH": str(repository)},
+        )
+        for number in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    from gancompress.elastic import Dimension, SearchSpace
+
+    space = SearchSpace((Dimension(("x",), 100, tuple(range(1, 101))),))
+    assert len(TrialLog(log, "key").load(space)) == 100
