@@ -24,7 +24,7 @@ from gancompress.config import GeneratorOptions
 from gancompress.cost.eager import EagerBench
 from gancompress.cost.fitting import Observations, fit_entry, fit_total
 from gancompress.cost.steps import Step, plan_of
-from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, steady, survey, take_turns
+from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, steady, survey
 from gancompress.cost.table import Check, Device, Entry, Floats, load_device
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, ExportError
@@ -152,24 +152,6 @@ def test_a_slow_machine_is_told_from_a_slow_network() -> None:
     pace = np.array([1.0, 1.0, 1.0, 3.0, 3.0])
     times = truth[:, None] * pace[None, :, None]
     assert steady(times) == pytest.approx(truth)
-
-
-def test_networks_take_turns_and_the_second_call_of_a_turn_counts() -> None:
-    now, calls = [0.0], []
-
-    def network(name: str, first: float, second: float) -> Callable[[], None]:
-        def call() -> None:
-            warm = bool(calls) and calls[-1] == name and calls[-2:] != [name, name]
-            calls.append(name)
-            now[0] += second if warm else first
-
-        return call
-
-    networks = [network("a", 9.0, 1.0), network("b", 9.0, 2.0)]
-    times = take_turns(networks, 3, lambda: now[0])
-    assert "".join(calls) == "aabb" + "bbaa" + "aabb" + "bbaa"
-    assert times.shape == (2, 3)
-    assert times.min(axis=1).tolist() == [1000.0, 2000.0]
 
 
 def test_many_predictions_are_those_of_one_by_one(net: Supernet, device: Device) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gancompress.cost.latency import Clock, pinned_threads
+from gancompress.cost.latency import Clock, pinned_threads, time_calls
 from gancompress.cost.steps import plan_of
-from gancompress.cost.survey import Bench, take_turns
+from gancompress.cost.survey import Bench
 from gancompress.cost.table import Floats
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.graph import trace_graph
+
+WARMUP = 2  # calls that are not timed
 
 
 class EagerBench(Bench):
@@ -50,24 +52,28 @@ class EagerBench(Bench):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    @torch.inference_mode()
     def split(self, subnets: Sequence[Subnet], rounds: int) -> Floats:
         """See `Bench`."""
-        timers = [
-            _Timer(trace_graph(self._module(subnet)), self.plan.places, self.clock, self.wait)
-            for subnet in subnets
-        ]
+        times = np.zeros((len(subnets), rounds + WARMUP, len(self.plan.steps)))
+        graphs = [trace_graph(self._module(subnet)) for subnet in subnets]
         with pinned_threads(self.threads):
-            take_turns([partial(timer.run, self.image) for timer in timers], rounds, self.clock)
-        steps = range(len(self.plan.steps))
-        times = [[[run.get(n, 0.0) for n in steps] for run in timer.runs] for timer in timers]
-        counted: Floats = 1e3 * np.array(times)[:, 3::2]  # those that `take_turns` counts
-        return counted
+            for number in range(rounds + WARMUP):
+                for n in _turns(len(subnets), number):
+                    times[n, number] = self._run(graphs[n])
+        return times[:, WARMUP:]
+
+    def _run(self, graph: fx.GraphModule) -> Floats:
+        timer = _Timer(graph, self.plan.places, self.clock, self.wait)
+        timer.run(self.image)
+        return 1e3 * np.array([timer.seconds.get(n, 0.0) for n in range(len(self.plan.steps))])
 
     def total(self, subnets: Sequence[Subnet], rounds: int) -> Floats:
         """See `Bench`."""
-        calls = [self._call(self._module(subnet)) for subnet in subnets]
+        calls = {str(n): self._call(self._module(subnet)) for n, subnet in enumerate(subnets)}
         with pinned_threads(self.threads):
-            return take_turns(calls, rounds, self.clock)
+            timings = time_calls(calls, rounds, WARMUP, self.clock)
+        return np.array([timings.rounds_ms[name] for name in calls])
 
     def _call(self, module: nn.Module) -> Callable[[], object]:
         def call() -> Tensor:
@@ -78,8 +84,13 @@ class EagerBench(Bench):
         return call
 
 
+def _turns(number: int, round_number: int) -> Sequence[int]:
+    """The order of a round: every other one is reversed, so that drift favours nobody."""
+    return range(number) if round_number % 2 == 0 else range(number - 1, -1, -1)
+
+
 class _Timer(fx.Interpreter):
-    """Runs a graph and adds up the seconds of every step, anew in every run."""
+    """Runs a graph and adds up the seconds of every step."""
 
     def __init__(
         self,
@@ -90,12 +101,7 @@ class _Timer(fx.Interpreter):
     ) -> None:
         super().__init__(graph)
         self.places, self.clock, self.wait = places, clock, wait
-        self.runs: list[dict[int, float]] = []
-
-    def run(self, *args: Any) -> Any:
-        """All nodes."""
-        self.runs.append({})
-        return super().run(*args)
+        self.seconds: dict[int, float] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """One node, timed where it computes."""
@@ -105,6 +111,5 @@ class _Timer(fx.Interpreter):
         result = super().run_node(n)
         self.wait()
         place = self.places[n.name]
-        seconds = self.runs[-1]
-        seconds[place] = seconds.get(place, 0.0) + self.clock() - start
+        self.seconds[place] = self.seconds.get(place, 0.0) + self.clock() - start
         return result

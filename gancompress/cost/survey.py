@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 
 from gancompress.cost.fitting import Observations, fit_entry, fit_total
-from gancompress.cost.latency import Clock
 from gancompress.cost.steps import Plan, Step, count_channels
 from gancompress.cost.table import Check, Device, Entry, Floats
 from gancompress.elastic import Supernet
@@ -153,33 +150,6 @@ def _held_out(
 
 
 # ------------------------------------------------------------------------- measurements
-
-
-@torch.inference_mode()
-def take_turns(calls: Sequence[Callable[[], Any]], rounds: int, clock: Clock) -> Floats:
-    """Time networks against each other.
-
-    They take turns, every other round in the opposite order. In each turn a network runs twice,
-    and the second time counts: others have been in the caches since its last turn, but where it
-    is used it runs alone.
-
-    Args:
-        calls: One for each network.
-        rounds: Timed calls of each, after one round of warming up.
-        clock: Where the time comes from.
-
-    Returns:
-        Milliseconds (networks, rounds).
-    """
-    times = np.zeros((len(calls), rounds + 1))
-    order = list(range(len(calls)))
-    for number in range(rounds + 1):
-        for n in order if number % 2 == 0 else reversed(order):
-            calls[n]()
-            start = clock()
-            calls[n]()
-            times[n, number] = 1e3 * (clock() - start)
-    return times[:, 1:]
 
 
 def survey(net: Supernet, bench: Bench, draft: Device, options: SurveyOptions) -> Device:

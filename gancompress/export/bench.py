@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from gancompress.cost.latency import time_calls
 from gancompress.cost.steps import plan_of
-from gancompress.cost.survey import Bench, take_turns
+from gancompress.cost.survey import Bench
 from gancompress.cost.table import Floats
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import ExportError
 from gancompress.export.subnets import LAYERS, OnnxSubnets
 
+WARMUP = 2  # calls that are not timed
 STEP = re.compile(r"step(\d+)\.")
 KERNEL = "_kernel_time"
 
@@ -53,19 +54,21 @@ class OnnxBench(Bench):
         with tempfile.TemporaryDirectory() as folder:
             for n, subnet in enumerate(subnets):
                 self._sessions[subnet] = self._open(subnet, Path(folder) / f"{n}")
-            take_turns(self._calls(subnets), rounds, time.perf_counter)
+            calls = self._calls(subnets)
+            time_calls(calls, rounds, WARMUP)
             files = [Path(self._sessions[subnet].end_profiling()) for subnet in subnets]
-            runs, steps = 2 * (rounds + 1), len(self.plan.steps)
-            times = np.stack([read_profile(file.read_bytes(), runs, steps) for file in files])
-        counted: Floats = times[:, 3::2]  # those that `take_turns` counts
-        return counted
+            steps = len(self.plan.steps)
+            times = [read_profile(file.read_bytes(), rounds + WARMUP, steps) for file in files]
+        return np.stack(times)[:, WARMUP:]
 
     def total(self, subnets: Sequence[Subnet], rounds: int) -> Floats:
         """See `Bench`."""
         for subnet in subnets:
             if subnet not in self._sessions:
                 self._sessions[subnet] = self._open(subnet, None)
-        return take_turns(self._calls(subnets), rounds, time.perf_counter)
+        calls = self._calls(subnets)
+        timings = time_calls(calls, rounds, WARMUP)
+        return np.array([timings.rounds_ms[name] for name in calls])
 
     def _open(self, subnet: Subnet, profile: Path | None) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -78,8 +81,8 @@ class OnnxBench(Bench):
             self.models.model(subnet), options, providers=["CPUExecutionProvider"]
         )
 
-    def _calls(self, subnets: Sequence[Subnet]) -> list[Callable[[], object]]:
-        return [self._call(self._sessions[subnet]) for subnet in subnets]
+    def _calls(self, subnets: Sequence[Subnet]) -> dict[str, Callable[[], object]]:
+        return {str(n): self._call(self._sessions[subnet]) for n, subnet in enumerate(subnets)}
 
     def _call(self, session: onnxruntime.InferenceSession) -> Callable[[], object]:
         feed = {session.get_inputs()[0].name: self.image}
