@@ -32,7 +32,7 @@ from gancompress.search.searchers import (
 )
 from gancompress.search.searchers.base import Archive, first_generation
 from gancompress.search.searchers.gain import Stairs
-from gancompress.search.searchers.guided import Predictor
+from gancompress.search.searchers.guided import CONDITIONED_ON, Predictor
 from gancompress.search.searchers.regressor import GaussianProcess, _likelihood, kendall_tau
 
 every_searcher = pytest.mark.parametrize("name", SEARCHERS)
@@ -424,7 +424,7 @@ def test_predictor_stays_small_with_thousands_of_trials() -> None:
     problem = Problem(space, {"macs": chain_macs})
     trials = evaluated(problem, space.subnets(space.genomes_at(np.arange(0, 4096, 2))))
     predictor = Predictor.of(Archive.of(problem, trials))
-    assert len(predictor.process.features) == 1000
+    assert len(predictor.process.features) == CONDITIONED_ON
     mean, _ = predictor.predict(space.genomes_at(np.arange(1, 4096, 2)))
     left = evaluated(problem, space.subnets(space.genomes_at(np.arange(1, 4096, 2))))
     assert kendall_tau(mean, np.array([t.loss for t in left])) > 0.95

@@ -15,8 +15,8 @@ from gancompress.search.searchers.base import Archive, Evaluated, complete, firs
 from gancompress.search.searchers.gain import Stairs
 from gancompress.search.searchers.regressor import GaussianProcess, kendall_tau
 
-TUNED_ON = 200  # trials that the hyper-parameters are fitted to
-CONDITIONED_ON = 1000  # trials that predictions rest on
+TUNED_ON = 300  # trials that the hyper-parameters are fitted to
+CONDITIONED_ON = 600  # trials that predictions rest on
 LISTED = 20_000  # spaces with fewer subnets left are predicted as a whole
 WALKS = 6  # rounds of neighbours of the predicted front
 SHORTLIST = 600  # subnets among which a batch is chosen, for all costs together
@@ -57,7 +57,7 @@ class Guided:
 
     generation: int = 16
     first: int = 24
-    exploration: float = 0.125
+    exploration: float = 0.25
 
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator

@@ -53,7 +53,7 @@ class GaussianProcess:
             features: (N, F).
             targets: (N,), finite.
             tune_on: Rows that the hyper-parameters are fitted to: the time grows with their
-                number cubed, about 0.3 s for 200 of them on one thread.
+                number cubed, about 0.5 s for 300 of them on one thread.
         """
         offset, scale = float(targets.mean()), float(targets.std()) or 1.0
         standard = (targets - offset) / scale
