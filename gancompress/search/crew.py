@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from gancompress.elastic import Subnet
 from gancompress.search.race import Rival
 from gancompress.search.trials import Trial
 
+T = TypeVar("T")
 Stop = Callable[[], bool]
 Done = Callable[[Trial], None]
 WAIT_S = 0.5  # between two looks at whether to stop
@@ -48,6 +49,9 @@ class Crew(Protocol):
     def writes(self) -> bool:
         """Whether this process writes logs and results."""
 
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What the process that writes decides; the others do not decide anything."""
+
     def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
         """Trials in the order of the tasks; `done` gets each as soon as it is there.
 
@@ -66,6 +70,10 @@ class Alone:
 
     worker: Worker
     writes: bool = True
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """See `Crew`."""
+        return decide()
 
     def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
         """See `Crew`."""
@@ -102,6 +110,10 @@ class Pool:
 
     executor: ProcessPoolExecutor
     writes: bool = True
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """See `Crew`."""
+        return decide()
 
     def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
         """See `Crew`."""
@@ -145,8 +157,9 @@ def pool(count: int, make: Callable[[Any], Worker], argument: Any) -> Iterator[P
 class Ranks:
     """All ranks of `torchrun`, on any number of machines.
 
-    Every rank holds all trials and so proposes the same generations; in each round every rank
-    evaluates one subnet, and all get all results. The first rank writes.
+    The first rank reads the log, proposes and writes; in each round every rank evaluates one
+    subnet, and all get all results. So nothing depends on a clock, a processor or a file system of
+    any other rank.
 
     Attributes:
         worker: Evaluates on this rank.
@@ -158,6 +171,13 @@ class Ranks:
     def writes(self) -> bool:
         """The first rank does."""
         return dist.get_rank() == 0
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """See `Crew`; all ranks get the first one's decision."""
+        decided: list[Any] = [decide() if self.writes else None]
+        dist.broadcast_object_list(decided, src=0)
+        agreed: T = decided[0]
+        return agreed
 
     def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
         """See `Crew`; a signal to any rank stops all of them together."""

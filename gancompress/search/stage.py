@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ from gancompress.search.trials import Trial, TrialLog
 from gancompress.training.loop import graceful_stop
 
 TRIALS_FILE = "trials.jsonl"
+logger = logging.getLogger(__name__)
 SETTLED = 1e-3  # relative gain in hypervolume that counts as none
 
 
@@ -110,6 +113,10 @@ def bounded(
     devices = {}
     for path in options.devices:
         device = load_device(path)
+        if device.name in devices:
+            raise ConfigError(f"{path}: another table is named {device.name}, too")
+        if device.doubt is not None:
+            logger.warning("%s", device.doubt)
         devices[device.name] = device.predictor(net, size)
     everything = Problem(net.space, search_costs(net, size, devices))
     budgets = parse_budgets(options.budgets, everything.costs) or default_budgets(everything)
@@ -239,7 +246,7 @@ class _Run:
         path = self.options.run / TRIALS_FILE
         digest = hashlib.sha256(key.encode()).hexdigest()
         self.log = TrialLog(path, digest, self.options.trials)
-        self.known = self.log.load(self.plan.net.space)
+        self.known = self.crew.agree(lambda: self.log.load(self.plan.net.space))
         self.searcher = self._searcher()
         self.started = time.monotonic()
 
@@ -262,19 +269,14 @@ class _Run:
         Raises:
             Interrupted: A signal came.
         """
-        problem, options = self.plan.problem, self.options
-        limit = min(options.num_trials, problem.space.size)
-        if options.algorithm == "exhaustive":
-            limit = problem.space.size
+        size = self.plan.net.space.size
+        limit = size if self.options.algorithm == "exhaustive" else self.options.num_trials
+        limit = min(limit, size)
         trials: list[Trial] = []
         ends: list[int] = []
         bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
         with graceful_stop() as stop, bar:
-            while len(trials) < limit and not self._is_over(trials, ends):
-                rng = generation_rng(options.seed, len(trials))
-                generation = self.searcher.propose(problem, trials, rng)[: limit - len(trials)]
-                if not generation:
-                    break
+            while generation := self.crew.agree(partial(self._next, trials, ends, limit)):
                 made = self._evaluate(generation, trials, lambda: stop.requested, bar)
                 if made is None:
                     done = len(self.known)
@@ -284,6 +286,13 @@ class _Run:
                 trials += made
                 ends.append(len(trials))
         return trials
+
+    def _next(self, trials: list[Trial], ends: list[int], limit: int) -> list[Subnet]:
+        """The next generation; empty at the end of the search."""
+        if len(trials) >= limit or self._is_over(trials, ends):
+            return []
+        rng = generation_rng(self.options.seed, len(trials))
+        return self.searcher.propose(self.plan.problem, trials, rng)[: limit - len(trials)]
 
     def _evaluate(
         self, generation: list[Subnet], trials: list[Trial], stop: Any, bar: Any
