@@ -16,6 +16,7 @@ import torch
 from helpers import make_paired
 
 from gancompress.elastic import Subnet
+from gancompress.errors import ConfigError
 from gancompress.search import TrialLog, load_result, search
 from gancompress.search.crew import Alone, Task, pool
 from gancompress.search.race import Rival
@@ -145,8 +146,21 @@ def test_two_logs_merge(supernet: Path, tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(part))
     texts = [str(tmp_path / "one.jsonl"), str(tmp_path / "other.jsonl")]
     options = search_options(tmp_path / "merged", supernet, f"trials={json.dumps(texts)}")
-    assert search(options, CPU) == whole
+    merged = search(options, CPU)
+    assert merged.front == whole.front
+    assert merged.answers == whole.answers
     assert not (tmp_path / "merged" / "trials.jsonl").exists()  # nothing was evaluated
+
+
+def test_a_better_subnet_of_another_log_is_an_answer(supernet: Path, tmp_path: Path) -> None:
+    sets = ("algorithm=exhaustive", "num_trials=1000")
+    every = search(search_options(tmp_path / "every", supernet, *sets), CPU)
+    log = json.dumps([str(tmp_path / "every" / "trials.jsonl")])
+    few = search_options(tmp_path / "few", supernet, "num_trials=3", f"trials={log}")
+    assert search(few, CPU).answers == every.answers
+    missing = search_options(tmp_path / "no", supernet, "trials=[/nowhere.jsonl]")
+    with pytest.raises(ConfigError, match=r"no log of trials /nowhere\.jsonl"):
+        search(missing, CPU)
 
 
 def test_many_processes_append_without_losing_a_line(tmp_path: Path) -> None:

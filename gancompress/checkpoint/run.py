@@ -18,7 +18,7 @@ from gancompress.data import Splits, make_splits
 from gancompress.errors import ConfigError
 
 # what may change between two starts of one run, as no result depends on it
-COSMETIC = ("log", "run", "data.cache_gb", "workers", "trials")
+COSMETIC = ("log", "run", "data.cache_gb", "workers")
 
 
 class RunFolder:

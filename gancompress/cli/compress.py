@@ -175,11 +175,10 @@ def preflight(stages: Stages) -> Supernet:
         BudgetError: No subnet fits a budget.
         ConfigError: The metric is unknown, or the stages do not fit together.
     """
-    load_quality(stages.search.metric, stages.search.features)
     size = stages.search.size or stages.supernet.data.crop_size
     if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
         net, _ = load_supernet(stages.supernet.run)
-        bounded(net, size, stages.search)
+        _check_search(net, size, stages)
         return net
     source = stages.supernet.teacher
     if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
@@ -192,8 +191,16 @@ def preflight(stages: Stages) -> Supernet:
         description = {"generator": stages.teacher.generator.model_dump(mode="json")}
         teacher = build_network(description, str(stages.teacher.run))
     net = make_student(stages.supernet.student, teacher).net
-    bounded(net, size, stages.search)
+    _check_search(net, size, stages)
     return net
+
+
+def _check_search(net: Supernet, size: int, stages: Stages) -> None:
+    """Budgets first, as that takes no time; then whether the data has what the metric needs."""
+    bounded(net, size, stages.search)
+    data = stages.supernet.data
+    quality = load_quality(stages.search.metric, stages.search.features)
+    quality.check(data.mode == "paired")
 
 
 def _announce(context: Context, stage: str, run: Path) -> None:

@@ -71,7 +71,10 @@ def choose_device(name: str) -> torch.device:
         ConfigError: It does not exist here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun: one GPU for each rank
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

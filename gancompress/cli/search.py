@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from gancompress.checkpoint.models import run_data, run_splits, run_stage
-from gancompress.checkpoint.network import load_supernet
 from gancompress.cli.context import Context, existing
 from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
+from gancompress.elastic import SearchSpace, Subnet
 from gancompress.errors import ConfigError, DataError
 from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
-from gancompress.search.stage import bounded
+from gancompress.search.stage import plan_search
 from gancompress.search.summary import answers_table
 
 
@@ -51,27 +51,28 @@ def search_flags(command: argparse.ArgumentParser) -> None:
 def run_search(context: Context) -> None:
     """Find the front of subnets, and the best under each budget."""
     options = _options(context)
+    plan = plan_search(options, context.device)
+    space, size = plan.net.space, plan.size
+    everything = plan.everything
+    low, high = (everything.values(space.genomes([s]), "macs")[0] for s in _ends(space))
     if context.args.dry_run:
-        net, network = load_supernet(options.supernet)
-        size = options.size or int(network.header.get("image_size", 256))
-        _, problem, budgets = bounded(net, size, options)
-        low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         context.say(dump_options(options))
         context.say(_describe_split(options))
-        context.say(
-            f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
-            f"{size}x{size}; budgets {', '.join(budget.label for budget in budgets)}"
-        )
-        for name in problem.costs:
-            cheapest, dearest = problem.span(name)
+    context.say(
+        f"{space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
+        f"{size}x{size}; budgets {', '.join(budget.label for budget in plan.budgets)}"
+    )
+    if context.args.dry_run:
+        for name in plan.problem.costs:
+            cheapest, dearest = plan.problem.span(name)
             context.say(
                 f"  {describe_cost(name, cheapest)} to {describe_cost(name, dearest)} searched"
             )
         context.result(
             {
-                "size": net.space.size,
-                "macs": [low, high],
-                "budgets": {str(budget): budget.limit for budget in budgets},
+                "size": space.size,
+                "macs": [int(low), int(high)],
+                "budgets": {str(budget): budget.limit for budget in plan.budgets},
             }
         )
         return
@@ -117,6 +118,10 @@ def _options(context: Context) -> SearchOptions:
         raise ConfigError(f"{path} is no run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
+
+
+def _ends(space: SearchSpace) -> tuple[Subnet, Subnet]:
+    return space.smallest(), space.largest()
 
 
 def _latency_budget(text: str) -> str:

@@ -206,7 +206,7 @@ class SearchOptions(Section):
     stage: Literal["search"] = "search"
     run: Path
     supernet: Path
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     algorithm: Literal["exhaustive", "random", "evolution", "published", "nsga2", "guided"] = (
         "guided"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Lpips:
 
     Attributes:
         name: What scores are named after, such as `lpips[alex]`.
+        digest: Hash of the backbone's weights.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Lpips:
         backbone = lookup(BACKBONES, net, "LPIPS backbone")
         found = find_weights(backbone.weights, path)
         self.name = f"lpips[{net}]"
+        self.digest = hashlib.sha256(found.read_bytes()).hexdigest()
         self._min_side = backbone.min_side
         self._device = device or torch.device("cpu")
         self._module = _build(net, found).to(self._device)

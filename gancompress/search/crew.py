@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from gancompress.elastic import Subnet
+from gancompress.errors import ConfigError
 from gancompress.search.race import Rival
 from gancompress.search.trials import Trial
 
@@ -125,7 +127,13 @@ class Pool:
         while left:
             ready, left = wait(left, WAIT_S, FIRST_COMPLETED)
             for future in ready:
-                trials[futures[future]] = future.result()
+                try:
+                    trials[futures[future]] = future.result()
+                except BrokenProcessPool:
+                    raise ConfigError(
+                        "a worker process died, perhaps for want of memory; the trials so far are "
+                        "kept\n  Take fewer workers: --workers N."
+                    ) from None
                 done(trials[futures[future]])
             if left and stop():
                 for future in left:
@@ -197,6 +205,15 @@ class Ranks:
             if any(stopped for _, stopped in gathered) and len(trials) < len(tasks):
                 return None
         return trials
+
+
+def agreed(decide: Callable[[], T]) -> T:
+    """What the first rank of `torchrun` decides, on all of them; within `process_group`."""
+    return Ranks(_no_worker).agree(decide) if under_torchrun() else decide()
+
+
+def _no_worker(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
+    raise AssertionError("nothing is evaluated before there is a plan")
 
 
 def under_torchrun() -> bool:

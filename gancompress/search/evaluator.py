@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gancompress.data import ImageSet, Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet, ready_subnet
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import DataError
 from gancompress.metrics import METRICS, all_scores
 from gancompress.metrics.distances import (
     Estimate,
@@ -94,15 +94,10 @@ class Evaluator:
 
     @cached_property
     def real(self) -> RealSet | None:
-        """Features of the real images where the score needs them.
-
-        Raises:
-            ConfigError: The data has no images of the target domain.
-        """
+        """Features of the real images where the score needs them."""
         if self.quality.network is None:
             return None
-        if self.targets is None:
-            raise ConfigError(f"{self.quality.name} needs real images of the target domain")
+        assert self.targets is not None  # see `check`
         return RealSet(real_features(self.quality.network, self.targets))
 
     @torch.inference_mode()
@@ -126,17 +121,8 @@ class Evaluator:
         return torch.randperm(len(self.inputs), generator=torch.Generator().manual_seed(ORDER_SEED))
 
     def check(self) -> None:
-        """Raise unless the score can be measured on these images.
-
-        Raises:
-            ConfigError: The score needs pairs or real images, and there are none.
-        """
-        if self.quality.reference == "truth" and self.truth is None:
-            raise ConfigError(
-                f"metric {self.quality.name} needs paired data; choose a teacher_... metric"
-            )
-        if self.quality.reference == "real" and self.targets is None:
-            raise ConfigError(f"{self.quality.name} needs real images of the target domain")
+        """Raise unless the score can be measured on these images; see `Quality.check`."""
+        self.quality.check(self.truth is not None, self.targets is not None)
 
     @torch.inference_mode()
     def measure(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
@@ -160,7 +146,10 @@ class Evaluator:
         done = 0
         for chosen in self._order.split(self.batch_size):
             with clock("forward"):
-                outputs = _as_file(generator(to_float(self.inputs[chosen]).to(self.device)))
+                fakes = generator(to_float(self.inputs[chosen]).to(self.device))
+                if not bool(torch.isfinite(fakes).all()):
+                    raise DataError(f"the output of subnet {subnet} is not finite")
+                outputs = _as_file(fakes)
             with clock("features"):
                 own = references.get(self.quality.reference)
                 made.add(outputs, None if own is None else own[chosen])
@@ -168,7 +157,7 @@ class Evaluator:
                 _add_beside(beside, outputs, {k: v[chosen] for k, v in references.items()})
             done, before = done + len(chosen), done
             if any(before < stop <= done for stop in stops):
-                loss = expected_loss(made.losses, rivals)
+                loss = expected_loss(made.losses.numpy(), rivals)
                 if loss is not None:
                     scores = {self.quality.name: self.quality.sign * loss}
                     return Trial(subnet, macs, loss, scores, done, False, (), clock.seconds)
@@ -212,7 +201,7 @@ def _as_file(images: Tensor) -> Tensor:
         DataError: Values are not finite.
     """
     if not bool(torch.isfinite(images).all()):
-        raise DataError("a subnet's output is not finite")
+        raise DataError("an output is not finite")
     return to_uint8(images.cpu()).expand(-1, 3, -1, -1)
 
 

@@ -55,7 +55,22 @@ class Quality:
     @property
     def digest(self) -> str:
         """What tells its numbers from those of another score of the same name."""
-        return f"{self.name} {self.network.digest if self.network else ''}"
+        return f"{self.name} {getattr(self.network or self.per_image, 'digest', '')}"
+
+    def check(self, paired: bool, has_real: bool = True) -> None:
+        """Raise unless the score can be measured on data of this kind.
+
+        Args:
+            paired: Whether every input has its truth.
+            has_real: Whether there are images of the target domain.
+
+        Raises:
+            ConfigError: It needs pairs or real images, and there are none.
+        """
+        if self.reference == "truth" and not paired:
+            raise ConfigError(f"metric {self.name} needs paired data; choose a teacher_... metric")
+        if self.reference == "real" and not has_real:
+            raise ConfigError(f"metric {self.name} needs real images of the target domain")
 
     def distance(self, features: Tensor, real: RealSet) -> float:
         """Of a set of features (N, D) float64; only for a distance between sets."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 LAPS = (0.25, 0.5)  # after these shares of the images
 MIN_IMAGES = 8
@@ -23,11 +23,11 @@ class Rival:
 
     Attributes:
         loss: On all images.
-        values: Losses of single images, (N,) float64.
+        values: Losses of single images, (N,) float64; numpy, so that processes copy it.
     """
 
     loss: float
-    values: Tensor
+    values: npt.NDArray[np.float64]
 
 
 def laps(num_images: int) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def laps(num_images: int) -> tuple[int, ...]:
     return tuple(sorted(count for count in counts if MIN_IMAGES <= count < num_images))
 
 
-def expected_loss(values: Tensor, rivals: Sequence[Rival]) -> float | None:
+def expected_loss(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> float | None:
     """The loss of a subnet that is surely worse than a cheaper one, or None to go on.
 
     It is given up where its mean loss exceeds a rival's on the same images by more than `SIGMAS`
@@ -51,8 +51,8 @@ def expected_loss(values: Tensor, rivals: Sequence[Rival]) -> float | None:
     count = len(values)
     for rival in rivals:
         difference = values - rival.values[:count]
-        error = difference.std() / count**0.5
-        if float(difference.mean()) > SIGMAS * float(error) > 0:
+        error = float(difference.std(ddof=1)) / count**0.5
+        if float(difference.mean()) > SIGMAS * error > 0:
             return rival.loss + float(difference.mean())
     return None
 
@@ -60,8 +60,3 @@ def expected_loss(values: Tensor, rivals: Sequence[Rival]) -> float | None:
 def closest(rivals: Sequence[tuple[float, Rival]], count: int = MAX_RIVALS) -> list[Rival]:
     """The rivals that decide soonest: those with the lowest losses, given as (loss, rival)."""
     return [rival for _, rival in sorted(rivals, key=lambda pair: pair[0])[:count]]
-
-
-def as_tensor(values: Sequence[float]) -> Tensor:
-    """Losses of single images as a trial keeps them -> (N,) float64."""
-    return torch.tensor(values, dtype=torch.float64)

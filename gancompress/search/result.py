@@ -80,8 +80,8 @@ def load_result(run: Path) -> SearchResult:
     path = RunFolder(run).done
     if not path.exists():
         raise ConfigError(f"{run} holds no finished search")
-    content = json.loads(path.read_text())
     try:
+        content = json.loads(path.read_text())
         return SearchResult(
             content["metric"],
             content["lower_is_better"],
@@ -92,7 +92,7 @@ def load_result(run: Path) -> SearchResult:
             content["seconds"],
             content["predictor"],
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
             f"{path} is not the result of a search of this version; delete it and search again: "
             "the trials are kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import sys
@@ -41,15 +42,16 @@ from gancompress.search.crew import (
     Ranks,
     Task,
     Worker,
+    agreed,
     pool,
     process_group,
     under_torchrun,
 )
 from gancompress.search.evaluator import Evaluator
-from gancompress.search.front import Frame, has_settled, hypervolume
+from gancompress.search.front import Frame, growth, has_settled
 from gancompress.search.problem import Problem
 from gancompress.search.quality import Quality, load_quality
-from gancompress.search.race import Rival, as_tensor, closest
+from gancompress.search.race import Rival, closest
 from gancompress.search.result import SearchResult, load_result
 from gancompress.search.searchers import (
     SEARCHERS,
@@ -141,9 +143,25 @@ def search(options: SearchOptions, device: torch.device) -> SearchResult:
     """
     plan = plan_search(options, device)
     run = RunFolder(options.run)
-    if run.is_done and not run.changes(options) and _is_newer(run.done, options.supernet):
-        return load_result(options.run)
-    with process_group(), _claimed(run, options):  # trials carry a key of their own
+    with process_group():
+        before = agreed(partial(_finished, options))
+        if before is not None:
+            return before
+        return _search(options, plan, run, device)
+
+
+def _finished(options: SearchOptions) -> SearchResult | None:
+    """The result of the same search if it has ended before."""
+    run = RunFolder(options.run)
+    if not run.is_done or run.changes(options) or not _is_newer(run.done, options):
+        return None
+    return load_result(options.run)
+
+
+def _search(
+    options: SearchOptions, plan: Plan, run: RunFolder, device: torch.device
+) -> SearchResult:
+    with _claimed(run, options):  # trials carry a key of their own
         evaluator = open_evaluator(options, plan, device)
         with _crew(options, evaluator) as crew:
             if crew.writes:
@@ -167,8 +185,10 @@ def _claimed(run: RunFolder, options: SearchOptions) -> Iterator[None]:
         yield
 
 
-def _is_newer(done: Path, supernet: Path) -> bool:
-    return done.stat().st_mtime >= RunFolder(supernet).weights.stat().st_mtime
+def _is_newer(done: Path, options: SearchOptions) -> bool:
+    """Whether nothing that the search reads has changed since."""
+    sources = (RunFolder(options.supernet).weights, *options.devices, *options.trials)
+    return all(done.stat().st_mtime >= source.stat().st_mtime for source in sources)
 
 
 def _trained_by(options: SearchOptions) -> SupernetOptions:
@@ -245,10 +265,41 @@ class _Run:
         key = f"{self.evaluator.fingerprint()}:{self.plan.size}"
         path = self.options.run / TRIALS_FILE
         digest = hashlib.sha256(key.encode()).hexdigest()
-        self.log = TrialLog(path, digest, self.options.trials)
+        self.log = TrialLog(path, digest, self._race())
         self.known = self.crew.agree(lambda: self.log.load(self.plan.net.space))
+        self.given = self.crew.agree(self._from_others)
         self.searcher = self._searcher()
         self.started = time.monotonic()
+
+    def _race(self) -> str:
+        """What decides which subnets meet, and so whether one is given up."""
+        options, problem = self.options, self.plan.problem
+        chosen = options.model_dump(
+            mode="json",
+            include={
+                *("seed", "algorithm", "racing", "population", "parent_ratio", "mutation_ratio"),
+                *("mutate_prob", "trials"),
+            },
+        )
+        limits = {name: problem.limit(name) for name in problem.costs}
+        text = json.dumps([chosen, limits, sorted(self.plan.everything.costs)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _from_others(self) -> list[Trial]:
+        """Complete trials of other logs that fit; they count as if they had been evaluated here.
+
+        Raises:
+            ConfigError: A log is missing.
+        """
+        space = self.plan.net.space
+        found: dict[Subnet, Trial] = {}
+        for path in self.options.trials:
+            found |= self.log.load_other(path, space)
+        subnets = sorted(found, key=lambda subnet: subnet.widths)
+        if not subnets:
+            return []
+        fits = self.plan.problem.fits(space.genomes(subnets))
+        return [found[subnet] for subnet, inside in zip(subnets, fits, strict=True) if inside]
 
     def _searcher(self) -> Searcher:
         options = self.options
@@ -272,14 +323,14 @@ class _Run:
         size = self.plan.net.space.size
         limit = size if self.options.algorithm == "exhaustive" else self.options.num_trials
         limit = min(limit, size)
-        trials: list[Trial] = []
-        ends: list[int] = []
+        trials: list[Trial] = list(self.given)
+        ends: list[int] = [len(trials)] if trials else []
         bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
         with graceful_stop() as stop, bar:
             while generation := self.crew.agree(partial(self._next, trials, ends, limit)):
                 made = self._evaluate(generation, trials, lambda: stop.requested, bar)
                 if made is None:
-                    done = len(self.known)
+                    done = len(trials) + sum(subnet in self.known for subnet in generation)
                     raise Interrupted(
                         f"stopped after {done} of {limit} trials; the same command goes on"
                     )
@@ -323,13 +374,13 @@ class _Run:
         whole = [trial for trial in trials if trial.complete and trial.values]
         if not (self.options.racing and whole and generation):
             return dict.fromkeys(generation, ())
-        problem = self.plan.problem
+        problem = self.plan.everything
         theirs = problem.space.genomes(trial.subnet for trial in whole)
         ours = problem.space.genomes(generation)
         cheaper = np.ones((len(generation), len(whole)), bool)
-        for name in problem.costs:
+        for name in problem.costs:  # all of them: each has a front that is shown
             cheaper &= problem.values(theirs, name)[None] <= problem.values(ours, name)[:, None]
-        made = [Rival(trial.loss, as_tensor(trial.values)) for trial in whole]
+        made = [Rival(trial.loss, np.array(trial.values)) for trial in whole]
         return {
             subnet: tuple(closest([(made[i].loss, made[i]) for i in np.flatnonzero(row)]))
             for subnet, row in zip(generation, cheaper, strict=True)
@@ -348,9 +399,11 @@ class _Run:
         volumes = []
         for name in problem.costs:
             costs = problem.values(genomes, name)
-            whole = np.isfinite(losses)
-            frame = Frame.around(costs[whole], losses[whole], problem.limit(name))
-            volumes.append([hypervolume(costs[:end], losses[:end], frame) for end in ends])
+            inside = np.isfinite(losses) & (costs <= problem.limit(name))
+            if not inside.any():
+                return False  # this budget has no answer yet
+            frame = Frame.around(costs[inside], losses[inside], problem.limit(name))
+            volumes.append(growth(costs, losses, ends, frame))
         return has_settled(np.array(volumes).T, options.patience, SETTLED)
 
     def finish(self, trials: list[Trial]) -> SearchResult:

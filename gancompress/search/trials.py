@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gancompress.elastic import SearchSpace, Subnet
-from gancompress.errors import SpaceError
+from gancompress.errors import ConfigError, SpaceError
 from gancompress.search.front import front_indices
 
 
@@ -77,31 +77,49 @@ class TrialLog:
     Args:
         path: The `.jsonl` file.
         key: Hash of weights, images, metric and code; lines with another key are ignored.
-        others: Logs to read besides, of other machines or runs.
+        race: Hash of what decides whether a subnet is given up; that it was counts in the same
+            race only.
     """
 
-    def __init__(self, path: Path, key: str, others: Sequence[Path] = ()) -> None:
+    def __init__(self, path: Path, key: str, race: str = "") -> None:
         self.path = path
         self.key = key
-        self.others = tuple(others)
+        self.race = race
 
     def load(self, space: SearchSpace) -> dict[Subnet, Trial]:
         """All whole lines under this log's key; of several for one subnet the first complete."""
+        text = self._text(self.path)
+        if text and not text.endswith("\n"):
+            self._write("\n")
+        return self._trials(text, space)
+
+    def load_other(self, path: Path, space: SearchSpace) -> dict[Subnet, Trial]:
+        """Complete trials under this log's key in the log of another machine or run.
+
+        Raises:
+            ConfigError: There is no such file.
+        """
+        if not path.exists():
+            raise ConfigError(f"no log of trials {path}")
+        found = self._trials(self._text(path), space)
+        return {subnet: trial for subnet, trial in found.items() if trial.complete}
+
+    @staticmethod
+    def _text(path: Path) -> str:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def _trials(self, text: str, space: SearchSpace) -> dict[Subnet, Trial]:
         trials: dict[Subnet, Trial] = {}
-        for path in (self.path, *self.others):
-            text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-            for line in text.splitlines():
-                trial = self._parse(line)
-                known = trial and trials.get(trial.subnet)
-                if trial and trial.subnet in space and not (known and known.complete):
-                    trials[trial.subnet] = trial
-            if path == self.path and text and not text.endswith("\n"):
-                self._write("\n")
+        for line in text.splitlines():
+            trial = self._parse(line)
+            known = trial and trials.get(trial.subnet)
+            if trial and trial.subnet in space and not (known and known.complete):
+                trials[trial.subnet] = trial
         return trials
 
     def append(self, trial: Trial) -> None:
         """Add one trial."""
-        body = json.dumps({"key": self.key, **trial.as_json()})
+        body = json.dumps({"key": self.key, "race": self.race, **trial.as_json()})
         self._write(f'{{"crc": {_crc(body)}, "trial": {body}}}\n')
 
     def _parse(self, line: str) -> Trial | None:
@@ -111,7 +129,8 @@ class TrialLog:
             content = entry["trial"]
             if entry["crc"] != _crc(json.dumps(content)) or content["key"] != self.key:
                 return None
-            return Trial.from_json(content)
+            trial = Trial.from_json(content)
+            return trial if trial.complete or content["race"] == self.race else None
         except (ValueError, KeyError, TypeError, AttributeError, SpaceError):
             return None
 
