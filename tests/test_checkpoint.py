@@ -17,6 +17,13 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint import files
 from gancompress.checkpoint.files import load_pickle, load_tensors, save_tensors, write_atomic
+from gancompress.checkpoint.models import (
+    load_model,
+    run_data,
+    run_stage,
+    smallest_chosen,
+    supernet_of,
+)
 from gancompress.checkpoint.network import (
     Network,
     call_factory,
@@ -168,6 +175,21 @@ def test_supernet_keeps_its_search_space(tmp_path: Path) -> None:
     subnet = space.smallest()
     assert torch.equal(loaded(x, subnet), net.eval()(x, subnet))
     assert network.description == description
+
+
+def test_only_images_need_the_statistics_of_a_subnet(tmp_path: Path) -> None:
+    options = small().model_copy(update={"norm": "batch"})
+    x = example(options)
+    net = Supernet(trained(options), x, (0.5, 1.0), 8).eval()
+    description = {"generator": options.model_dump(mode="json")}
+    path = tmp_path / "weights.safetensors"
+    save_network(path, net.generator, description, space=describe_space(net.space))
+    name = str(net.space.smallest())
+    network = load_model(path, name, calibrate=False)
+    assert network.header["subnet"] == name
+    assert_same_images(network.module, net.extract(net.space.smallest()), x)
+    with pytest.raises(ConfigError, match="batch norms need its training data"):
+        load_model(path, name)
 
 
 def test_generator_is_no_supernet(tmp_path: Path) -> None:
@@ -525,7 +547,9 @@ def module_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def build():\n    return torch.nn.Conv2d(3, 3, 3, padding=1)\n"
         "def number():\n    return 3\n"
         "nothing = None\n"
+        "def failing():\n    raise RuntimeError('no widths given')\n"
     )
+    (tmp_path / "unwritten_module.py").write_text("def build(:\n")
     (tmp_path / "broken_module.py").write_text("import a_module_that_is_not_there\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, name, raising=False)
@@ -552,6 +576,8 @@ def test_factory_makes_the_network_of_foreign_tensors(module_of_mine: str, tmp_p
         ("no_such_module:build", "cannot import the factory"),
         ("broken_module:build", "cannot import the factory .*a_module_that_is_not_there"),
         ("{m}:number", "returned int, not an nn.Module"),
+        ("{m}:failing", "the factory '.*:failing' raised RuntimeError: no widths given"),
+        ("unwritten_module:build", "cannot import the factory .*invalid syntax"),
         ("{m}:nothing", "is no function that returns an nn.Module"),
         (":build", "is no factory"),
         ("{m}:", "is no factory"),
@@ -563,6 +589,55 @@ def test_names_that_are_no_factories_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         call_factory(name.format(m=module_of_mine))
+
+
+def test_error_of_a_factory_keeps_its_cause(module_of_mine: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        call_factory(f"{module_of_mine}:failing")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+# ----------------------------------------------------------------------------- run folders
+
+
+@pytest.mark.parametrize("content", [b"stage: @teacher\n", b"stage: [\n", b"\xff\xfe\xff"])
+def test_damaged_config_of_a_run_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    for read in (run_stage, run_data, supernet_of, load_model):
+        with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["stage: search\n", "stage: search\nsupernet: [a]\n"])
+def test_search_that_names_no_supernet_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml does not name a supernet"):
+        supernet_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [("", "has no section data"), ("data: 3\n", "has no section data"), ("data: {x: 1}\n", "'x'")],
+)
+def test_run_with_damaged_data_section_is_refused(
+    section: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"stage: teacher\n{section}")
+    with pytest.raises(ConfigError, match=message):
+        run_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "{}", '{"chosen": {}}', '{"chosen": [1]}', '{"chosen": {"1": 1}}'),
+        *('{"chosen": {"1": {"macs": 1}}}', '{"chosen": {"1": {"macs": 1}, "2": {"macs": "a"}}}'),
+    ],
+)
+def test_damaged_result_of_a_search_is_refused_by_name(content: str, tmp_path: Path) -> None:
+    (tmp_path / "done.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"done\.json lists no chosen subnets"):
+        smallest_chosen(tmp_path)
 
 
 def test_every_mistake_is_one_of_the_users(tmp_path: Path) -> None:

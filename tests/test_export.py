@@ -14,14 +14,18 @@ import pytest
 import torch
 from helpers import picture
 from onnx import TensorProto, helper
+from PIL import Image
 from torch import Tensor
 
 from gancompress.checkpoint.files import load_tensors
 from gancompress.checkpoint.network import Network, load_network
+from gancompress.cli.files import load_generator
+from gancompress.cli.main import main
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
 from gancompress.export import FORMATS, OnnxGenerator, export_network
 from gancompress.export.formats import Format
+from gancompress.inference.resize import resize_shorter
 from runs import TINY, write_teacher, write_tiny
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -137,17 +141,90 @@ def test_proof_lies_beside_the_file(exported: Callable[[str], tuple[Network, Pat
     assert 0 <= proof["max_difference"] <= proof["tolerance"] == 1e-3
 
 
-def test_foreign_onnx_file_runs_without_a_header(tmp_path: Path) -> None:
-    shape = ["n", 3, "h", "w"]
+def write_negation(path: Path, shape: tuple[int | str, ...], metadata: str | None = None) -> Path:
+    """An ONNX file of somebody else's that turns an image x into -x."""
     value = helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)
     result = helper.make_tensor_value_info("out", TensorProto.FLOAT, shape)
     graph = helper.make_graph([helper.make_node("Neg", ["in"], ["out"])], "g", [value], [result])
-    opset = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "neg.onnx")
-    run = OnnxGenerator(tmp_path / "neg.onnx")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if metadata is not None:
+        helper.set_model_props(model, {"gancompress": metadata})
+    onnx.save(model, path)
+    return path
+
+
+def test_foreign_onnx_file_runs_without_a_header(tmp_path: Path) -> None:
+    run = OnnxGenerator(write_negation(tmp_path / "neg.onnx", ("n", 3, "h", "w")))
     x = floats(2, 8, 8)
     assert torch.equal(run(x), -x)
-    assert run.header == {}
+    assert (run.header, run.shape, run.side, run.stride) == ({}, (None, 3, None, None), None, 4)
+
+
+def test_onnx_file_of_one_size_says_which(tmp_path: Path) -> None:
+    square = OnnxGenerator(write_negation(tmp_path / "square.onnx", ("n", 3, 18, 18)))
+    assert (square.header, square.side, square.stride) == ({"image_size": 18}, 18, 2)
+    oblong = OnnxGenerator(write_negation(tmp_path / "oblong.onnx", ("n", 3, 8, 16)))
+    assert (oblong.header, oblong.side, oblong.stride) == ({}, None, 4)
+    path = write_negation(tmp_path / "said.onnx", ("n", 3, 18, 18), '{"image_size": 9}')
+    assert OnnxGenerator(path).header == {"image_size": 9}
+
+
+def test_onnx_file_of_single_images_takes_batches(tmp_path: Path) -> None:
+    run = OnnxGenerator(write_negation(tmp_path / "one.onnx", (1, 3, "h", "w")))
+    x = floats(3, 8, 8)
+    assert torch.equal(run(x), -x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "came", "takes"),
+    [
+        (("n", 3, 16, 16), (1, 3, 8, 16), r"\(any, 3, 16, 16\).* \(1, 3, 8, 16\)"),
+        ((2, 3, "h", "w"), (3, 3, 8, 8), r"\(2, 3, any, any\).* \(3, 3, 8, 8\)"),
+        ((1, 3, 16, 16), (2, 3, 8, 8), r"\(1, 3, 16, 16\).* \(1, 3, 8, 8\)"),
+        (("n", 1, "h", "w"), (1, 3, 8, 8), r"\(any, 1, any, any\).* \(1, 3, 8, 8\)"),
+    ],
+    ids=["size", "batch", "size in a batch", "channels"],
+)
+def test_images_that_an_onnx_file_does_not_take_are_refused(
+    tmp_path: Path, shape: tuple[int | str, ...], came: tuple[int, ...], takes: str
+) -> None:
+    run = OnnxGenerator(write_negation(tmp_path / "neg.onnx", shape))
+    with pytest.raises(CheckpointError, match=rf"neg\.onnx takes tensor\(float\) of shape {takes}"):
+        run(torch.zeros(came))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ("no json", "its metadata 'gancompress' is no JSON object"),
+        ("[4]", "its metadata 'gancompress' is no JSON object"),
+        ('{"stride": "four"}', "'stride' of its metadata is no pixel count: 'four'"),
+        ('{"stride": 0}', "'stride' of its metadata is no pixel count: 0"),
+        ('{"image_size": null}', "'image_size' of its metadata is no pixel count: None"),
+    ],
+)
+def test_damaged_metadata_of_an_onnx_file_is_refused(
+    tmp_path: Path, metadata: str, message: str
+) -> None:
+    path = write_negation(tmp_path / "neg.onnx", ("n", 3, "h", "w"), metadata)
+    with pytest.raises(CheckpointError, match=rf"neg\.onnx: {message}"):
+        OnnxGenerator(path)
+
+
+def test_onnx_file_of_something_else_than_images_is_refused(tmp_path: Path) -> None:
+    path = write_negation(tmp_path / "sound.onnx", ("n", 1, "t"))
+    with pytest.raises(CheckpointError, match=r"no generator with one input \(N, C, H, W\)"):
+        OnnxGenerator(path)
+
+
+@pytest.mark.parametrize("wrong", [("8_8", None), (None, TINY)], ids=["subnet", "module"])
+def test_onnx_file_takes_neither_subnet_nor_module(
+    tmp_path: Path, wrong: tuple[str | None, str | None]
+) -> None:
+    path = write_negation(tmp_path / "neg.onnx", ("n", 3, 16, 16))
+    with pytest.raises(ConfigError, match="--subnet and --module say nothing"):
+        load_generator(path, *wrong, torch.device("cpu"))
+    assert load_generator(path, None, None, torch.device("cpu")).side == 16
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07\x12\x04" * 20])
@@ -158,6 +235,22 @@ def test_broken_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
         OnnxGenerator(path)
     with pytest.raises(CheckpointError, match="no model"):
         OnnxGenerator(tmp_path / "missing.onnx")
+
+
+def test_translation_resizes_to_the_one_size_of_an_onnx_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_negation(tmp_path / "neg.onnx", (1, 3, 16, 16))
+    for index in range(2):
+        Image.fromarray(picture(index, 24)).save(tmp_path / f"{index}.png")
+    arguments = ["translate", path, tmp_path, tmp_path / "out", "--batch-size", "2"]
+    assert main([*map(str, arguments), "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_images"] == 2
+    for index in range(2):
+        small = resize_shorter(Image.fromarray(picture(index, 24)), 16, "picture")
+        with Image.open(tmp_path / "out" / f"{index}.png") as found:
+            difference = np.asarray(found, int) - (255 - np.asarray(small, int))
+        assert np.abs(difference).max() <= 1
 
 
 # -- tensors --------------------------------------------------------------------------------

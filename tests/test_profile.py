@@ -93,6 +93,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "unfinished" / "config.yaml").write_text(
         (folder / "search" / "config.yaml").read_text()
     )
+    (folder / "emptied").mkdir()
+    (folder / "emptied" / "config.yaml").write_text((folder / "search" / "config.yaml").read_text())
+    (folder / "emptied" / "done.json").write_text('{"chosen": {}}')
+    (folder / "mangled").mkdir()
+    (folder / "mangled" / "config.yaml").write_text("stage: @teacher\n")
     for name in ("garbage.pth", "garbage.safetensors", "garbage.onnx"):
         (folder / name).write_bytes(b"no model")
     write_onnx(folder / "any.onnx", ("n", 3, "h", "w"), {"image_size": 24})
@@ -218,6 +223,18 @@ def test_onnx_file_is_counted_at_its_own_size(call: Call, world: Path) -> None:
     assert call(world / "fixed.onnx", *COUNT).json["size"] == [8, 16]
 
 
+def test_weights_beside_an_onnx_file_count_for_its_size(call: Call, world: Path) -> None:
+    path = world / "split.onnx"
+    model = onnx.load(world / "any.onnx")
+    onnx.save(model, path, save_as_external_data=True, location="split.data", size_threshold=0)
+    found = call(path, *COUNT).json
+    assert (world / "split.data").stat().st_size >= 9 * 4
+    assert found["size_mb"] * 1e6 == pytest.approx(
+        path.stat().st_size + (world / "split.data").stat().st_size
+    )
+    assert (found["size_of"], found["params"]) == ("split.onnx + split.data", 9)
+
+
 # -- the times -------------------------------------------------------------------------------
 
 
@@ -341,6 +358,9 @@ MISTAKES: dict[str, str] = {
     "teacher --subnet 8_8": "is no supernet, so --subnet 8_8 says nothing",
     "supernet --subnet 8_8": "SpaceError: subnet 8_8 has 2 widths",
     "unfinished": "unfinished holds no finished search",
+    "emptied": r"emptied/done\.json lists no chosen subnets; name one with --subnet",
+    "mangled": r"ConfigError: mangled/config\.yaml cannot be read",
+    "any.onnx --module a:b": "an ONNX file holds one network",
     "missing": "no model missing",
     "teacher --against missing": "no model missing",
     "garbage.pth": r"CheckpointError: garbage\.pth: not a readable checkpoint",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.checkpoint.run import read_splits
-from gancompress.config import DataOptions
+from gancompress.config import DataOptions, build
 from gancompress.data import Splits, load_split, make_splits, spread, stack, to_float
 from gancompress.elastic import Supernet, calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
@@ -26,7 +26,9 @@ MAX_CALIBRATION = 64
 CALIBRATION_BATCH = 16
 
 
-def load_model(path: Path, subnet: str | None = None, factory: str | None = None) -> Network:
+def load_model(
+    path: Path, subnet: str | None = None, factory: str | None = None, calibrate: bool = True
+) -> Network:
     """A generator to translate with.
 
     Args:
@@ -34,10 +36,11 @@ def load_model(path: Path, subnet: str | None = None, factory: str | None = None
         subnet: Which subnet of a supernet or search; by default the largest of a supernet, and of
             a search the best under its smallest budget.
         factory: `package.module:factory` for the tensors of a network that is not ours.
+        calibrate: Give a subnet batch statistics of its own; costs need none, and so no images.
 
     Raises:
         CheckpointError: The weights cannot be used.
-        ConfigError: A subnet is named where there is no supernet.
+        ConfigError: A subnet is named where there is no supernet, or the run folder is damaged.
         SpaceError: The subnet does not belong to the supernet.
     """
     if run_stage(path) == "search":
@@ -47,7 +50,10 @@ def load_model(path: Path, subnet: str | None = None, factory: str | None = None
     if "space" in network.header:
         net = as_supernet(network)
         chosen = net.space.parse(subnet) if subnet else net.space.largest()
-        network.module = calibrated(net, chosen, calibration_images(path, net))
+        if calibrate:
+            network.module = calibrated(net, chosen, calibration_images(path, net))
+        else:
+            network.module = net.extract(chosen).eval()
         network.header = {**network.header, "subnet": str(chosen)}
     elif subnet is not None:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
@@ -55,12 +61,25 @@ def load_model(path: Path, subnet: str | None = None, factory: str | None = None
 
 
 def run_stage(path: Path) -> str | None:
-    """The stage whose run folder this is, or None for anything else."""
-    config = path / "config.yaml"
-    if not config.is_file():
-        return None
-    content: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
-    return content.get("stage") if isinstance(content, dict) else None
+    """The stage whose run folder this is, or None for anything else.
+
+    Raises:
+        ConfigError: Its config.yaml cannot be read.
+    """
+    stage = _read_config(path).get("stage")
+    return stage if isinstance(stage, str) else None
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    """The options of a run folder; none for anything else."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    return content if isinstance(content, dict) else {}
 
 
 def supernet_of(path: Path) -> Path:
@@ -69,7 +88,10 @@ def supernet_of(path: Path) -> Path:
     if stage == "supernet":
         return path
     if stage in ("search", "finetune"):
-        return Path(yaml.safe_load((path / "config.yaml").read_text())["supernet"])
+        supernet = _read_config(path).get("supernet")
+        if not isinstance(supernet, str):
+            raise ConfigError(f"{path / 'config.yaml'} does not name a supernet")
+        return Path(supernet)
     raise ConfigError(f"{path} is no run folder of a supernet or a search")
 
 
@@ -80,8 +102,10 @@ def run_data(path: Path) -> tuple[DataOptions, int] | None:
         return run_data(supernet_of(path))
     if stage not in ("teacher", "supernet"):
         return None
-    content = yaml.safe_load((path / "config.yaml").read_text())
-    data = DataOptions.model_validate(content["data"])
+    content = _read_config(path).get("data")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path / 'config.yaml'} has no section data")
+    data = build(DataOptions, content, str(path / "config.yaml"))
     return data, data.crop_size
 
 
@@ -149,13 +173,16 @@ def smallest_chosen(path: Path) -> str:
     """Of the subnets that a finished search has chosen the one with the fewest MACs.
 
     Raises:
-        ConfigError: The folder holds no finished search.
+        ConfigError: The folder holds no finished search, or its done.json is damaged.
     """
     done = path / "done.json"
     if not done.exists():
         raise ConfigError(f"{path} holds no finished search; name a subnet with --subnet")
-    chosen = json.loads(done.read_text())["chosen"].values()
-    return str(min(chosen, key=lambda trial: trial["macs"])["subnet"])
+    try:
+        chosen = json.loads(done.read_text(encoding="utf-8"))["chosen"].values()
+        return str(min(chosen, key=lambda trial: trial["macs"])["subnet"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{done} lists no chosen subnets; name one with --subnet") from None
 
 
 def describe(network: Network) -> dict[str, Any]:

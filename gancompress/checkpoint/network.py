@@ -98,18 +98,21 @@ def call_factory(name: str) -> nn.Module:
     """The generator that `package.module:factory` returns.
 
     Raises:
-        ConfigError: The name is malformed, cannot be imported, or gives no module.
+        ConfigError: The name is malformed, cannot be imported, raises, or gives no module.
     """
     module_name, separator, attribute = name.partition(":")
     if not (separator and module_name and attribute) or name.startswith("."):
         raise ConfigError(f"'{name}' is no factory; write package.module:factory")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import the factory '{name}': {error}") from None
+    except Exception as error:  # whatever the user's module raises
+        raise ConfigError(f"cannot import the factory '{name}': {error}") from error
     if not callable(factory):
         raise ConfigError(f"'{name}' is no function that returns an nn.Module")
-    made = factory()
+    try:
+        made = factory()
+    except Exception as error:  # whatever the user's function raises
+        raise ConfigError(f"the factory '{name}' raised {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise ConfigError(f"'{name}' returned {type(made).__name__}, not an nn.Module")
     for layer in made.modules():

@@ -94,22 +94,29 @@ class LoadedGenerator(NamedTuple):
         run: From (N, 3, H, W) in [-1, 1] to the same.
         stride: What H and W must be multiples of.
         header: What its file says of it.
+        side: Of its square inputs, where it takes no others.
     """
 
     run: Generator
     stride: int
     header: dict[str, Any]
+    side: int | None = None
 
 
 def load_generator(
     model: Path, subnet: str | None, factory: str | None, device: torch.device
 ) -> LoadedGenerator:
-    """What translates, from any MODEL: run, checkpoint, or ONNX file."""
+    """What translates, from any MODEL: run, checkpoint, or ONNX file.
+
+    Raises:
+        CheckpointError: The weights cannot be used.
+        ConfigError: The subnet or the factory says nothing about the model.
+    """
     if model.suffix == ".onnx":
-        if subnet is not None:
-            raise ConfigError("an ONNX file holds one subnet; --subnet says nothing")
+        if subnet is not None or factory is not None:
+            raise ConfigError("an ONNX file holds one subnet; --subnet and --module say nothing")
         generator = OnnxGenerator(model)
-        return LoadedGenerator(generator, generator.stride, generator.header)
+        return LoadedGenerator(generator, generator.stride, generator.header, generator.side)
     network = load_model(model, subnet, factory)
     return LoadedGenerator(network.module.to(device), network.stride, network.header)
 
@@ -123,7 +130,7 @@ def run_translate(context: Context) -> None:
     options = TranslateOptions(
         batch_size=args.batch_size,
         stride=loaded.stride,
-        size=args.size,
+        size=args.size or loaded.side,
         suffix=args.format if args.format.startswith(".") else f".{args.format}",
         device=str(context.device) if model.suffix != ".onnx" else "cpu",
     )

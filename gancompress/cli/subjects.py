@@ -8,17 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import run_stage, smallest_chosen, supernet_of
-from gancompress.checkpoint.network import Network, as_supernet, load_network
+from gancompress.checkpoint.models import load_model
+from gancompress.checkpoint.network import Network
 from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
 from gancompress.cost.onnx import onnx_costs
 from gancompress.elastic import CostModel
-from gancompress.errors import CheckpointError, ConfigError
+from gancompress.errors import ConfigError
 from gancompress.export import OnnxGenerator
 
 Size = tuple[int, int]
@@ -127,14 +128,16 @@ class OnnxSubject(Subject):
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.body = path, OnnxGenerator(path, threads)
-        header, shape = self.body.header, self.body.session.get_inputs()[0].shape
+        header, (_, channels, height, width) = self.body.header, self.body.shape
         self.name, self.stride = str(path), self.body.stride
         self.network = f"ONNX, subnet {header['subnet']}" if "subnet" in header else "ONNX"
         self.image_size = _square(header.get("image_size"))
-        if len(shape) == 4 and all(isinstance(side, int) for side in shape[2:]):
-            self.image_size = (shape[2], shape[3])
-        self.channels = shape[1] if len(shape) == 4 and isinstance(shape[1], int) else 3
-        self.size_bytes, self.size_of = path.stat().st_size, path.name
+        if height and width:
+            self.image_size = (height, width)
+        self.channels = channels or 3
+        files = [path, *_external_files(path)]
+        self.size_bytes = sum(file.stat().st_size for file in files)
+        self.size_of = " + ".join(file.name for file in files)
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
 
     def counts(self, size: Size) -> tuple[int, int, int]:
@@ -153,11 +156,7 @@ class OnnxSubject(Subject):
     def call(self, size: Size, device: torch.device) -> Callable[[], object]:
         """See `Subject`."""
         image = _noise(self.channels, size)
-        try:
-            self.body(image)
-        except Exception as error:  # the runtime raises types of its own
-            reason = str(error).partition("\n")[0]
-            raise CheckpointError(f"{self.name} does not run at this size: {reason}") from None
+        self.body(image)
         return lambda: self.body(image)
 
 
@@ -176,27 +175,24 @@ def open_subject(path: Path, subnet: str | None, factory: str | None, threads: i
         SpaceError: The subnet does not belong to the supernet.
     """
     if existing(path, "model").suffix != ".onnx":
-        return NetworkSubject(str(path), _load(path, subnet, factory))
+        return NetworkSubject(str(path), load_model(path, subnet, factory, calibrate=False))
     if subnet is not None or factory is not None:
         raise ConfigError("an ONNX file holds one network; --subnet and --module say nothing")
     return OnnxSubject(path, threads)
 
 
-def _load(path: Path, subnet: str | None, factory: str | None) -> Network:
-    """As `load_model` does, but costs need no training images for batch statistics."""
-    if run_stage(path) == "search":
-        if subnet is None:
-            subnet = smallest_chosen(path)
-        path = supernet_of(path)
-    network = load_network(path, factory)
-    if "space" in network.header:
-        net = as_supernet(network)
-        selected = net.space.parse(subnet) if subnet else net.space.largest()
-        network.module = net.extract(selected).eval()
-        network.header = {**network.header, "subnet": str(selected)}
-    elif subnet is not None:
-        raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
-    return network
+def _external_files(path: Path) -> list[Path]:
+    """Where an ONNX file keeps weights outside itself; only files in or below its folder."""
+    model, folder = onnx.load(path, load_external_data=False), path.parent.resolve()
+    locations = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    files = sorted({(folder / location).resolve() for location in locations})
+    return [file for file in files if file.is_relative_to(folder) and file.is_file()]
 
 
 def _kind(network: Network) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -61,12 +61,18 @@ def export_onnx(path: Path, module: nn.Module, stride: int, header: dict[str, An
 class OnnxGenerator:
     """An ONNX file as a callable from (N, C, H, W) to images, both in [-1, 1].
 
+    Attributes:
+        header: What the file says of itself; `image_size` also where its input has that one size.
+        shape: (N, C, H, W) of the input, None where any is taken.
+        side: H and W of the input, where it takes only one square size.
+        stride: What H and W must be multiples of.
+
     Args:
         path: The file.
         threads: Threads of the session; the runtime's choice by default.
 
     Raises:
-        CheckpointError: Not a readable ONNX file.
+        CheckpointError: Not a readable ONNX file, or not one of an image generator.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -82,12 +88,53 @@ class OnnxGenerator:
             )
         except Exception as error:  # the runtime raises types of its own
             raise CheckpointError(f"{path}: not a readable ONNX file: {error}") from None
-        self.input = self.session.get_inputs()[0].name
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        self.header: dict[str, Any] = json.loads(metadata.get(HEADER, "{}"))
-        self.stride = int(self.header.get("stride", 4))
+        self.path = path
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) not in (0, 4):  # 0: the file does not say
+            raise CheckpointError(f"{path}: no generator with one input (N, C, H, W)")
+        self.input = inputs[0]
+        sides = self.input.shape or [None] * 4
+        self.shape = tuple(side if isinstance(side, int) else None for side in sides)
+        self.header = _header(self.session.get_modelmeta().custom_metadata_map, path)
+        height, width = self.shape[2:]
+        self.side = height if height == width else None
+        if self.side:
+            self.header.setdefault("image_size", self.side)
+        self.stride = int(self.header.get("stride", math.gcd(4, height or 0, width or 0)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Translate images."""
-        array: np.ndarray[Any, Any] = self.session.run(None, {self.input: x.cpu().numpy()})[0]
-        return torch.from_numpy(array)
+        """Translate images.
+
+        Raises:
+            CheckpointError: The file does not take images of this number, shape or type.
+        """
+        if self.shape[0] == 1 and len(x) > 1:
+            return torch.cat([self(image[None]) for image in x])
+        try:
+            return torch.from_numpy(self.session.run(None, {self.input.name: x.cpu().numpy()})[0])
+        except Exception as error:  # the runtime raises types of its own
+            reason = str(error).partition("\n")[0]
+            takes = ", ".join("any" if side is None else str(side) for side in self.shape)
+            raise CheckpointError(
+                f"{self.path} takes {self.input.type} of shape ({takes}), and cannot run on float "
+                f"{tuple(x.shape)}: {reason}"
+            ) from None
+
+
+def _header(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    """What the file says of itself; nothing where it is not ours.
+
+    Raises:
+        CheckpointError: It is no JSON object, or its numbers are none.
+    """
+    try:
+        header: Any = json.loads(metadata.get(HEADER, "{}"))
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its metadata '{HEADER}' is no JSON object")
+    for key in ("stride", "image_size"):
+        value = header.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{path}: '{key}' of its metadata is no pixel count: {value!r}")
+    return header
