@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -153,9 +154,39 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert frechet_estimate(x, y, seed=3) != frechet_estimate(x, y, seed=4)
 
 
-def test_sets_of_three_images_have_an_interval() -> None:
-    found = kernel_estimate(features(3, seed=1), features(3, seed=2))
-    assert found.low < found.value < found.high  # and neither is NaN
+@pytest.mark.parametrize("estimate", [frechet_estimate, kernel_estimate])
+def test_sets_below_five_images_have_a_value_and_no_interval(estimate) -> None:
+    x, y = features(4, seed=1), features(9, seed=2)
+    distance = frechet_distance if estimate is frechet_estimate else kernel_distance
+    for one, other in ((x, y), (y, x)):
+        found = estimate(one, other)
+        assert found.value == pytest.approx(distance(one, other))
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    found = estimate(features(5, seed=1), y)
+    assert found.low < found.value < found.high
+
+
+def test_one_image_has_a_mean_and_no_interval() -> None:
+    weights_sum = bootstrap_estimate(lambda weights: float(weights.sum()), 1)
+    for found, value in ((mean_estimate(torch.tensor([3.0])), 3), (weights_sum, 1)):
+        assert found.value == value
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+
+
+def test_few_draws_give_a_normal_interval_around_the_value() -> None:
+    x, y = features(30, seed=1, shift=0.5), features(30, seed=2)
+    value = frechet_distance(x, y)
+    rng = torch.Generator().manual_seed(4)
+    draws = [
+        frechet_distance(*(side[torch.randint(30, (30,), generator=rng)] for side in (x, y)))
+        for _ in range(25)
+    ]
+    found = frechet_estimate(x, y, resamples=25, seed=4)
+    reach = 1.96 * float(np.std(draws, ddof=1))
+    assert found.low == pytest.approx(value - reach)
+    assert found.high == pytest.approx(value + reach)
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])

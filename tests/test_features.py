@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 from collections.abc import Callable
@@ -177,6 +178,19 @@ def counting() -> tuple[FeatureNetwork, Counting]:
     return FeatureNetwork("tiny", counter, 16, "bilinear", network.digest), counter
 
 
+def test_real_features_of_a_users_code_are_not_kept(folder: Path, tmp_path: Path) -> None:
+    assert not tiny().cacheable  # its code may change, and its digest knows only the weights
+    network, counter = counting()
+    images = ImageSet(list_images(folder), 16)
+    kept = real_features(network, images, tmp_path / "cache")
+    other = dataclasses.replace(network, cacheable=False)
+    again = real_features(other, images, tmp_path / "other")
+    assert torch.allclose(again, kept, rtol=1e-6)
+    real_features(other, images, tmp_path / "other")
+    assert counter.images == 3 * 6
+    assert not (tmp_path / "other").exists()
+
+
 def test_real_features_are_computed_once_for_a_content(folder: Path, tmp_path: Path) -> None:
     network, counter = counting()
     first = real_features(network, ImageSet(list_images(folder), 16), tmp_path / "cache")
@@ -233,7 +247,8 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = real_features(tiny(), ImageSet(list_images(folder), 16), tmp_path / "file" / "cache")
+    network, images = counting()[0], ImageSet(list_images(folder), 16)
+    found = real_features(network, images, tmp_path / "file" / "cache")
     assert found.shape == (6, 5)
     assert "not kept" in caplog.text
 

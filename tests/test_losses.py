@@ -195,7 +195,8 @@ def test_metrics_of_equal_and_of_opposite_images() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_prefers_the_nearer_image(name: str) -> None:
-    reference, noise = images_uint8(3).float(), torch.randn(3, 3, 16, 12)
+    reference = images_uint8(3).float().repeat(1, 1, 11, 15)  # 176x180: MS-SSIM needs 176
+    noise = torch.randn_like(reference)
     near, far = ((reference + s * noise).clamp(0, 255).to(torch.uint8) for s in (4, 40))
     entry = metric(name)
     one, other = (entry(x, reference.to(torch.uint8)) for x in (near, far))
@@ -206,7 +207,13 @@ def test_scores_are_those_whose_references_there_are() -> None:
     outputs = images_uint8(4)
     references = {"teacher": images_uint8(5)}
     assert set(all_scores(outputs, references)) == {"teacher_mae", "teacher_psnr", "teacher_ssim"}
-    assert set(all_scores(outputs, {**references, "truth": images_uint8(6)})) == set(METRICS)
+    both = {**references, "truth": images_uint8(6)}
+    small = {f"{reference}_{name}" for reference in both for name in ("mae", "psnr", "ssim")}
+    assert set(all_scores(outputs, both)) == small
+    tiny = {name: images[..., :10] for name, images in both.items()}  # SSIM needs 11
+    assert set(all_scores(outputs[..., :10], tiny)) == {n for n in small if "ssim" not in n}
+    large = {name: images.repeat(1, 1, 11, 15) for name, images in both.items()}
+    assert set(all_scores(outputs.repeat(1, 1, 11, 15), large)) == set(METRICS)
     with pytest.raises(ConfigError, match="unknown metric 'fid'"):
         metric("fid")
 

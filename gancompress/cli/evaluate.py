@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from gancompress.checkpoint.files import write_atomic
-from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
+from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.cli.context import Context, existing, warn
 from gancompress.cli.files import load_generator
-from gancompress.config import DataOptions
-from gancompress.data import Splits, load_split, make_splits, save_image, spread
-from gancompress.data.listing import split_folder
-from gancompress.errors import ConfigError, DataError, GanCompressError
+from gancompress.cli.scores import SUBJECTS, scores_table
+from gancompress.data import Split, load_split, save_image, spread, stack
+from gancompress.errors import ConfigError, GanCompressError
 from gancompress.evaluation import (
+    MIN_FOR_DISTANCES,
+    ChosenData,
     EvaluatedImages,
     Instruments,
     Score,
     all_scores_of,
+    choose_data,
     evaluated_images,
 )
 from gancompress.inference.batches import Generator
-from gancompress.metrics.distances import MIN_FOR_FID
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import Lpips
 from gancompress.metrics.segmentation import Judge, load_judge
@@ -34,12 +36,10 @@ from gancompress.report import ImageRow, Report, Table, aligned_text, write_repo
 from gancompress.training.stages import TEACHER_FILE
 
 NUM_ROWS = 24
-SUBJECTS = {
-    "output": "output",
-    "teacher": "teacher",
-    "input": "input, untranslated",
-    "truth": "real photo",
-}
+MAX_STRAYS = 0.6
+"""Share of the inputs' pixels that may show none of the judge's label colours. JPEG borders make up
+to 0.34 of a label image of facades, 0.15 of all; of its photos it is at least 0.997."""
+NUM_CHECKED = 8
 
 
 def evaluate_flags(command: argparse.ArgumentParser) -> None:
@@ -78,12 +78,15 @@ class _Plan:
     """What is evaluated, on what."""
 
     model: Path
-    data: DataOptions
-    splits: Splits
-    split: Literal["train", "search", "test"]
+    data: ChosenData
     size: int
     output: Path
     generators: dict[str, Generator]
+
+    @property
+    def about(self) -> str:
+        """The split in words."""
+        return self.data.splits.describe(self.data.split)
 
 
 def run_evaluate(context: Context) -> None:
@@ -92,23 +95,29 @@ def run_evaluate(context: Context) -> None:
     if args.set:
         raise ConfigError(f"--set says nothing here: {args.set[0]}")
     plan = _plan(context)
-    about = plan.splits.describe(plan.split)
-    context.say(f"{plan.model}, {plan.size}x{plan.size}, {about}")
+    context.say(f"{plan.model}, {plan.size}x{plan.size}, {plan.about}")
     if args.dry_run:
-        context.result({"model": str(plan.model), "split": about, "size": plan.size})
+        context.result({"model": str(plan.model), "split": plan.about, "size": plan.size})
         return
     instruments, left_out = _instruments(context, plan)
-    split = load_split(plan.data, plan.split, plan.size, plan.splits)
+    data = plan.data
+    split = load_split(data.options, data.split, plan.size, data.splits)
     split.inputs.preload(args.workers)
+    if instruments.judge is not None:
+        _refuse_photos(split, instruments.judge)
     images = evaluated_images(
         split, plan.generators, args.batch_size, context.device, args.max_images
     )
     scores = all_scores_of(images, instruments)
-    table = scores_table(scores, instruments.judge)
-    context.say(aligned_text(table))
-    context.say(table.caption)
+    tables = [scores_table(scores, instruments.judge)] if scores else []
+    for table in tables:
+        context.say(aligned_text(table))
+        context.say(table.caption)
+    if not scores:
+        why = "; ".join(left_out) or "--features none leaves none that applies to this data"
+        context.say(f"no scores: {why}")
     summary = _summary(plan, scores, left_out, instruments.judge)
-    _write(plan, images, table, summary, left_out)
+    _write(plan, images, tables, summary)
     context.say(f"{plan.output}: scores.json, report.html, images/")
     context.result(summary)
 
@@ -126,12 +135,21 @@ def _plan(context: Context) -> _Plan:
     if teacher is not None:
         other = load_generator(existing(teacher, "teacher"), None, None, context.device)
         generators["teacher"], stride = other.run, max(stride, other.stride)
-    data = _data_options(args, model)
+    data = choose_data(args.data, args.split, model, args.direction)
+    if args.segmenter and not data.is_paired:
+        raise ConfigError(
+            "--segmenter reads labels from the inputs of paired data, and this data is unpaired: "
+            "leave it out"
+        )
+    if args.split != "test" and not data.from_run:
+        warn(
+            f"{args.split}: the images are those of the folders, not of the lists of a run; the "
+            "model may have been trained on any of them"
+        )
     size = args.size or int(loaded.header.get("image_size", 256))
     if size % stride:
         raise ConfigError(f"--size {size} must be a multiple of the generator's stride {stride}")
-    splits = _splits(model, data, args.split)
-    return _Plan(model, data, splits, args.split, size, _output(args), generators)
+    return _Plan(model, data, size, _output(args, data.options.direction), generators)
 
 
 def _own_teacher(model: Path) -> Path | None:
@@ -142,39 +160,29 @@ def _own_teacher(model: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _data_options(args: argparse.Namespace, model: Path) -> DataOptions:
-    """DATA's mode is seen from its folders; a run's own data section gives the rest."""
-    root: Path = args.data
-    if not root.is_dir():
-        raise DataError(f"no data folder {root}")
-    known = run_data(model)
-    if known is not None and known[0].root.resolve() == root.resolve():
-        data = known[0].model_copy(update={"root": root})
-    else:
-        data = DataOptions(root=root, mode="unpaired")
-        if not any(split_folder(data, name, "A") for name in (args.split, "train")):
-            data = data.model_copy(update={"mode": "paired"})
-        if known is not None:
-            data = data.model_copy(update={"direction": known[0].direction})
-    return data.model_copy(update={"direction": args.direction} if args.direction else {})
-
-
-def _splits(model: Path, data: DataOptions, split: str) -> Splits:
-    """The run's own lists of this data; those of the folders for any other model."""
-    known = run_data(model)
-    if known is not None and known[0].root.resolve() == data.root.resolve():
-        return run_splits(model, known[0]).at(data.root)
-    return make_splits(data, (split,))
-
-
-def _output(args: argparse.Namespace) -> Path:
+def _output(args: argparse.Namespace, direction: str) -> Path:
     if args.output is not None:
         return Path(args.output)
-    subnet = f"-{args.subnet}" if args.subnet else ""
-    if args.model.is_dir() and run_stage(args.model) is not None:
-        return Path(args.model) / "evaluation" / f"{args.split}{subnet}"
-    name = args.model.stem if args.model.is_file() else args.model.name
-    return Path("runs") / "evaluation" / f"{name}-{args.data.name}-{args.split}{subnet}"
+    model: Path = args.model
+    back = "-BtoA" if direction == "BtoA" else ""
+    what = f"{args.split}{f'-{args.subnet}' if args.subnet else ''}{back}"
+    if model.is_dir() and run_stage(model) is not None:
+        return model / "evaluation" / what
+    name = model.stem if model.is_file() else model.name
+    if name.startswith("latest_net_"):  # every training has one; its folder has the name
+        name = f"{model.resolve().parent.name}-{name}"
+    return Path("runs") / "evaluation" / f"{name}-{args.data.name}-{what}"
+
+
+def _refuse_photos(split: Split, judge: Judge) -> None:
+    """A judge compares with the inputs, so these must be label images."""
+    few = stack(split.inputs, spread(len(split.inputs), NUM_CHECKED))
+    strays = judge.palette.stray_share(few)
+    if strays > MAX_STRAYS:
+        raise ConfigError(
+            f"--segmenter: {strays:.0%} of the inputs' pixels have none of the judge's label "
+            "colours\n  These inputs are no label images: check --direction."
+        )
 
 
 def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]:
@@ -185,17 +193,22 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
     args = context.args
     left_out: list[str] = []
     features: list[FeatureNetwork] = []
-    has_pairs = plan.data.mode == "paired"
-    has_real = has_pairs or len(plan.splits.counts(plan.split)) > 1
-    for name, source in _named(args.features, "inception" if has_real else None):
+    useless = _why_no_distances(plan, args.max_images)
+    for name, source in _named("--features", args.features, "inception"):
+        what = f"fid[{name}], kid[{name}]"
+        if useless:
+            left_out.append(f"{what}: {useless}")
+            continue
         try:
             features.append(load_features(name, source, context.device))
         except GanCompressError as error:
-            _refuse_or_note(args.features, f"fid[{name}], kid[{name}]", error, left_out)
+            _refuse_or_note(args.features, what, error, left_out)
     lpips: list[Lpips] = []
-    for name, source in _named(
-        args.lpips, "alex" if has_pairs or "teacher" in plan.generators else None
-    ):
+    compared = plan.data.is_paired or "teacher" in plan.generators
+    for name, source in _named("--lpips", args.lpips, "alex" if compared else None):
+        if not compared:
+            left_out.append(f"lpips[{name}]: the data has no pairs, and there is no --teacher")
+            continue
         try:
             lpips.append(Lpips(name, Path(source) if source else None, context.device))
         except GanCompressError as error:
@@ -204,11 +217,25 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
     return Instruments(features, lpips, judge, seed=args.seed or 0), left_out
 
 
-def _named(texts: list[str] | None, default: str | None) -> list[tuple[str, str | None]]:
+def _why_no_distances(plan: _Plan, max_images: int | None) -> str | None:
+    """Why sets of images cannot be compared, if so."""
+    inputs, real = plan.data.set_sizes(max_images)
+    if not real:
+        return f"there are no real images of the target domain in the {plan.data.split} split"
+    if min(inputs, real) < MIN_FOR_DISTANCES:
+        return f"sets of {inputs} and {real} images are too few: {MIN_FOR_DISTANCES} of each"
+    return None
+
+
+def _named(flag: str, texts: list[str] | None, default: str | None) -> list[tuple[str, str | None]]:
     """(name, file) of each NAME[=FILE]."""
     if texts is None:
         texts = [default] if default else []
     pairs = [text.partition("=") for text in texts if text != "none"]
+    times = Counter(name for name, _, _ in pairs)
+    for name in times:
+        if times[name] > 1:
+            raise ConfigError(f"{flag} {name} is given twice: scores need names of their own")
     return [(name, source or None) for name, _, source in pairs]
 
 
@@ -222,67 +249,18 @@ def _refuse_or_note(
     left_out.append(f"{what}: {first}")
 
 
-def scores_table(scores: dict[str, dict[str, Score]], judge: Judge | None = None) -> Table:
-    """Scores with intervals, a row for each score and a column for each subject.
-
-    Args:
-        scores: By subject and name.
-        judge: Whose accuracy on real photos stands below.
-    """
-    names = list(dict.fromkeys(name for found in scores.values() for name in found))
-    rows = []
-    for name in names:
-        known = {subject: found[name] for subject, found in scores.items() if name in found}
-        one = next(iter(known.values()))
-        label = name if one.scale == 1 else f"{name} x{one.scale:g}"
-        cells = [_cell(known[subject]) if subject in known else "-" for subject in scores]
-        better = "lower" if one.lower_is_better else "higher"
-        rows.append([label, *cells, better, str(one.num_images), one.against])
-    heads = ["score", *(SUBJECTS[subject] for subject in scores), "better", "images", "against"]
-    caption = (
-        "In brackets: 95 % bootstrap interval over images. Below "
-        f"{MIN_FOR_FID:,} images KID decides and FID is only reported: its bias depends on the "
-        "generator."
-    )
-    if judge is not None:
-        caption += f" {_judge_text(judge)}"
-    return Table("Scores", heads, rows, caption)
-
-
-def _judge_text(judge: Judge) -> str:
-    real = judge.real
-    if judge.accuracy_on_real is None or judge.miou_on_real is None:
-        return f"How well the judge {judge.name} reads real photos was not measured."
-    return (
-        f"The judge {judge.name} reads real photos with {judge.accuracy_on_real:.1f} % of pixels "
-        f"right and mIoU {judge.miou_on_real:.1f} ({real.get('num_images')} photos of its "
-        f"{real.get('split')} split)."
-    )
-
-
-def _cell(score: Score) -> str:
-    value, low, high = (
-        score.scale * number
-        for number in (score.estimate.value, score.estimate.low, score.estimate.high)
-    )
-    size = max(abs(value), abs(low), abs(high))
-    decimals = 1 if size >= 100 else 2 if size >= 10 else 4
-    text = f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
-    return text if score.decides else f"({text})"
-
-
 def _summary(
     plan: _Plan, scores: dict[str, dict[str, Score]], left_out: list[str], judge: Judge | None
 ) -> dict[str, Any]:
     content: dict[str, Any] = {
         "model": str(plan.model),
-        "data": str(plan.data.root),
-        "direction": plan.data.direction,
-        "split": plan.split,
-        "split_list": plan.splits.describe(plan.split),
-        "split_sha256": plan.splits.list_hash(plan.split),
+        "data": str(plan.data.options.root),
+        "direction": plan.data.options.direction,
+        "split": plan.data.split,
+        "split_list": plan.about,
+        "split_sha256": plan.data.splits.list_hash(plan.data.split),
         "size": plan.size,
-        "scores": {name: score.as_json() for name, score in scores["output"].items()},
+        "scores": {name: score.as_json() for name, score in scores.get("output", {}).items()},
         "left_out": left_out,
         "output": str(plan.output),
         "report": str(plan.output / "report.html"),
@@ -297,13 +275,11 @@ def _summary(
 
 
 def _write(
-    plan: _Plan,
-    images: EvaluatedImages,
-    table: Table,
-    summary: dict[str, Any],
-    left_out: list[str],
+    plan: _Plan, images: EvaluatedImages, tables: list[Table], summary: dict[str, Any]
 ) -> None:
     """Scores, every image as PNG, and the page."""
+    _clear(plan.output)
+    options = plan.data.options
     columns = {"input": images.inputs, **images.outputs}
     if images.truth is not None:
         columns["truth"] = images.truth
@@ -312,19 +288,19 @@ def _write(
             save_image(image, plan.output / "images" / label / f"{name}.png")
     facts = {
         "model": str(plan.model),
-        "data": f"{plan.data.root} ({plan.data.mode}, {plan.data.direction})",
-        "split": plan.splits.describe(plan.split),
+        "data": f"{options.root} ({options.mode}, {options.direction})",
+        "split": plan.about,
         "images": f"{len(images.names)} at {plan.size}x{plan.size}, rounded to 8 bits",
         "machine": f"torch {torch.__version__}, {torch.get_num_threads()} threads",
     }
-    facts |= {f"left out {number}": text for number, text in enumerate(left_out, 1)}
+    facts |= {f"left out {number}": text for number, text in enumerate(summary["left_out"], 1)}
     shown = spread(len(images.names), NUM_ROWS)
     rows = [
         ImageRow(images.names[i], {label: pixels[i] for label, pixels in columns.items()})
         for i in shown
     ]
     report = Report(
-        title=f"{plan.data.root.name}: {plan.split} split",
+        title=f"{options.root.name}: {plan.data.split} split",
         facts=facts,
         metric="",
         lower_is_better=True,
@@ -333,7 +309,15 @@ def _write(
         front=[],
         images=rows,
         files={"scores": "scores.json"},
-        tables=[table],
+        tables=tables,
     )
     write_report(report, plan.output / "report.html")
     write_atomic(plan.output / "scores.json", json.dumps(summary, indent=1).encode())
+
+
+def _clear(output: Path) -> None:
+    """Remove the images of an earlier evaluation into this folder, and nothing else."""
+    if (output / "scores.json").is_file():
+        for subject in SUBJECTS:
+            for path in (output / "images" / subject).glob("*.png"):
+                path.unlink()

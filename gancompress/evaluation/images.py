@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ class EvaluatedImages:
     """What scores are made from; all images are (N, 3, S, S) uint8.
 
     Attributes:
-        names: File names of the inputs without suffix.
+        names: File names of the inputs, see `unique_names`.
         inputs: What was translated.
         outputs: By subject (`output`, and `teacher` if there is one): its translations.
         truth: What the outputs should look like, for paired data.
@@ -66,7 +68,7 @@ def evaluated_images(
         ConfigError: A generator changes the size of its input.
     """
     chosen = spread(len(split.inputs), max_images or len(split.inputs))
-    names = [split.names[i] for i in chosen]
+    names = unique_names([split.inputs.files[i] for i in chosen])
     inputs = stack(split.inputs, chosen)
     outputs = {
         subject: _translate(generator, inputs, names, batch_size, device)
@@ -79,6 +81,19 @@ def evaluated_images(
     if real is not None and split.paired and len(chosen) < len(real):
         real = ImageSet([real.files[i] for i in chosen], real.size, real.half)
     return EvaluatedImages(names, inputs, outputs, truth, real, split.paired)
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """A name for each file: without its suffix, or with it where two share the stem.
+
+    Files of the same name in two folders are numbered.
+    """
+    stems = Counter(path.stem for path in files)
+    names = [path.stem if stems[path.stem] == 1 else path.name for path in files]
+    times = Counter(names)
+    return [
+        name if times[name] == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)
+    ]
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,11 @@ from gancompress.metrics.distances import (
 )
 from gancompress.metrics.features import FeatureNetwork
 from gancompress.metrics.perceptual import Lpips
-from gancompress.metrics.pixels import ms_ssim_applies
 from gancompress.metrics.segmentation import Judge, mean_iou, pixel_accuracy
 from gancompress.metrics.statistics import real_features
 
 CHUNK = 16
+MIN_FOR_DISTANCES = 2  # images of each side
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,20 @@ class Score:
     scale: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """The same for `--json`; values are not scaled."""
+        """The same for `--json`; values are not scaled, and what is not known is null."""
         return {
-            "value": self.estimate.value,
-            "low": self.estimate.low,
-            "high": self.estimate.high,
+            "value": _or_null(self.estimate.value),
+            "low": _or_null(self.estimate.low),
+            "high": _or_null(self.estimate.high),
             "num_images": self.num_images,
             "against": self.against,
             "lower_is_better": self.lower_is_better,
             "decides": self.decides,
         }
+
+
+def _or_null(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,12 @@ class Instruments:
 class _Scorer:
     images: EvaluatedImages
     instruments: Instruments
-    real: dict[str, Tensor] = field(default_factory=dict)
+    real: dict[str, Tensor] = field(default_factory=dict)  # by the network's digest
 
     def distances(self, subject: Tensor) -> Iterator[Score]:
         """Between the set of images and the set of real ones, for each feature network."""
         real = self.images.real
-        if real is None:
+        if real is None or min(len(subject), len(real)) < MIN_FOR_DISTANCES:
             return
         for network in self.instruments.features:
             theirs = self._real_features(network, real)
@@ -106,15 +111,14 @@ class _Scorer:
             yield Score(f"fid[{network.name}]", fid, len(ours), against, True, enough)
 
     def _real_features(self, network: FeatureNetwork, real: ImageSet) -> Tensor:
-        if network.name not in self.real:
-            self.real[network.name] = real_features(network, real, self.instruments.cache)
-        return self.real[network.name]
+        if network.digest not in self.real:
+            self.real[network.digest] = real_features(network, real, self.instruments.cache)
+        return self.real[network.digest]
 
     def paired(self, subject: Tensor, reference: str, others: Tensor) -> Iterator[Score]:
         """Image by image, with the teacher's outputs or the truth."""
-        small = not ms_ssim_applies(*subject.shape[-2:])
         for name, metric in PAIRED.items():
-            if not (small and name == "ms_ssim"):
+            if metric.applies(*subject.shape[-2:]):
                 values = _in_chunks(metric.per_image, subject, others)
                 yield self._paired(f"{reference}_{name}", values, metric.lower_is_better)
         for lpips in self.instruments.lpips:

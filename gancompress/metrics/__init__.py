@@ -13,7 +13,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from gancompress.metrics.pixels import absolute_errors, ms_ssims, psnrs, ssims
+from gancompress.metrics.pixels import (
+    WINDOW,
+    absolute_errors,
+    ms_ssim_applies,
+    ms_ssims,
+    psnrs,
+    ssims,
+)
 from gancompress.tables import lookup
 
 Reference = Literal["teacher", "truth"]
@@ -26,17 +33,23 @@ class PairedScore:
     Attributes:
         per_image: From (images, others), both (N, C, H, W) uint8, to (N,) float64.
         lower_is_better: Direction.
+        applies: Whether images of this height and width are large enough.
     """
 
     per_image: Callable[[Tensor, Tensor], Tensor]
     lower_is_better: bool
+    applies: Callable[[int, int], bool] = lambda height, width: True
+
+
+def _holds_window(height: int, width: int) -> bool:
+    return min(height, width) >= WINDOW
 
 
 PAIRED: dict[str, PairedScore] = {
     "mae": PairedScore(absolute_errors, lower_is_better=True),
     "psnr": PairedScore(psnrs, lower_is_better=False),
-    "ssim": PairedScore(ssims, lower_is_better=False),
-    "ms_ssim": PairedScore(ms_ssims, lower_is_better=False),
+    "ssim": PairedScore(ssims, lower_is_better=False, applies=_holds_window),
+    "ms_ssim": PairedScore(ms_ssims, lower_is_better=False, applies=ms_ssim_applies),
 }
 
 
@@ -63,11 +76,10 @@ class Metric:
 
 
 _REFERENCES: tuple[Reference, ...] = ("teacher", "truth")
-_QUICK = ("mae", "psnr", "ssim")  # these apply to images of any size worth searching on
 METRICS: dict[str, Metric] = {
-    f"{reference}_{name}": Metric(PAIRED[name], reference)
+    f"{reference}_{name}": Metric(score, reference)
     for reference in _REFERENCES
-    for name in _QUICK
+    for name, score in PAIRED.items()
 }
 
 
@@ -77,9 +89,9 @@ def metric(name: str) -> Metric:
 
 
 def all_scores(outputs: Tensor, references: dict[str, Tensor]) -> dict[str, float]:
-    """Every metric of `METRICS` whose reference images there are."""
+    """Every metric of `METRICS` whose reference images there are, and large enough for it."""
     return {
         name: entry(outputs, references[entry.reference])
         for name, entry in METRICS.items()
-        if entry.reference in references
+        if entry.reference in references and entry.score.applies(*outputs.shape[-2:])
     }

@@ -22,6 +22,9 @@ MIN_FOR_FID = 2_000
 reported: its bias depends on the generator and exceeds the differences that matter."""
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.96  # of the same confidence
+MIN_FOR_QUANTILES = 40  # fewer draws say little about the tails, but enough about the spread
+MIN_FOR_SET_INTERVAL = 5  # resamples of a smaller set are mostly the same few images
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Estimate:
 
     Attributes:
         value: The estimate on all images.
-        low: Lower end of the 95 % interval.
+        low: Lower end of the 95 % interval; NaN where there are too few images for one.
         high: Upper end.
     """
 
@@ -121,7 +124,8 @@ def frechet_estimate(images: Tensor, real: Tensor, resamples: int = 200, seed: i
 
     Resampled sets have fewer distinct images and lie farther apart, so only the spread around
     their own mean is used. The interval says how much other images would change the number, not
-    how far it lies above that of infinitely many images.
+    how far it lies above that of infinitely many images. Below `MIN_FOR_SET_INTERVAL` images on
+    a side there is no interval.
 
     Args:
         images: Features (N, D) float64.
@@ -130,6 +134,8 @@ def frechet_estimate(images: Tensor, real: Tensor, resamples: int = 200, seed: i
         seed: Of the resampling.
     """
     value = frechet_distance(images, real)
+    if not _enough(images, real):
+        return _alone(value)
     rng = torch.Generator().manual_seed(seed)
     products = _Products.of(images, real)
     # one resample costs about min(N, M)^3; the work of all stays that of 200 with 300 images
@@ -144,7 +150,8 @@ def frechet_estimate(images: Tensor, real: Tensor, resamples: int = 200, seed: i
 def kernel_estimate(images: Tensor, real: Tensor, resamples: int = 1000, seed: int = 0) -> Estimate:
     """Kernel distance with a bootstrap interval.
 
-    An image that is drawn twice is not compared with itself, so resamples have no bias.
+    An image that is drawn twice is not compared with itself, so resamples have no bias. Below
+    `MIN_FOR_SET_INTERVAL` images on a side there is no interval.
 
     Args:
         images: Features (N, D) float64.
@@ -153,6 +160,8 @@ def kernel_estimate(images: Tensor, real: Tensor, resamples: int = 1000, seed: i
         seed: Of the resampling.
     """
     value = kernel_distance(images, real)
+    if not _enough(images, real):
+        return _alone(value)
     rng = torch.Generator().manual_seed(seed)
     w, v = (_counts(len(side), resamples, rng) for side in (images, real))
     kxx, kyy, kxy = (
@@ -167,15 +176,17 @@ def kernel_estimate(images: Tensor, real: Tensor, resamples: int = 1000, seed: i
 
 
 def mean_estimate(values: Tensor, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Mean of one number for each image, with a bootstrap interval.
+    """Mean of one number for each image, with a bootstrap interval; none for a single image.
 
     Args:
         values: (N,) float64.
         resamples: Bootstrap samples.
         seed: Of the resampling.
     """
-    rng = torch.Generator().manual_seed(seed)
     values = values.double()
+    if len(values) < 2:
+        return _alone(float(values.mean()))
+    rng = torch.Generator().manual_seed(seed)
     draws = _counts(len(values), resamples, rng) @ values / len(values)
     return _around(float(values.mean()), draws, recentre=False)
 
@@ -183,7 +194,7 @@ def mean_estimate(values: Tensor, resamples: int = 1000, seed: int = 0) -> Estim
 def bootstrap_estimate(
     statistic: Callable[[Tensor], float], count: int, resamples: int = 200, seed: int = 0
 ) -> Estimate:
-    """Any statistic of a set of images, with a bootstrap interval.
+    """Any statistic of a set of images, with a bootstrap interval; none for a single image.
 
     Args:
         statistic: From how often each image counts, (N,) float64, to a number.
@@ -191,8 +202,10 @@ def bootstrap_estimate(
         resamples: Bootstrap samples.
         seed: Of the resampling.
     """
-    rng = torch.Generator().manual_seed(seed)
     value = statistic(torch.ones(count, dtype=torch.float64))
+    if count < 2:
+        return _alone(value)
+    rng = torch.Generator().manual_seed(seed)
     draws = [statistic(weights) for weights in _counts(count, resamples, rng)]
     return _around(value, torch.tensor(draws, dtype=torch.float64), recentre=False)
 
@@ -257,12 +270,22 @@ def _draw(images: int, rng: torch.Generator) -> Tensor:
     return torch.randint(images, (images,), generator=rng)
 
 
+def _enough(images: Tensor, real: Tensor) -> bool:
+    return min(len(images), len(real)) >= MIN_FOR_SET_INTERVAL
+
+
+def _alone(value: float) -> Estimate:
+    return Estimate(value, math.nan, math.nan)
+
+
 def _around(value: float, draws: Tensor, recentre: bool) -> Estimate:
+    draws = draws[~draws.isnan()]
+    if len(draws) < MIN_FOR_QUANTILES:
+        reach = NORMAL_QUANTILE * float(draws.std())
+        return Estimate(value, value - reach, value + reach)
     tail = (1 - CONFIDENCE) / 2
-    low, high = torch.nanquantile(
-        draws, torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    ).tolist()
-    shift = value - float(draws.nanmean()) if recentre else 0.0
+    low, high = torch.quantile(draws, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    shift = value - float(draws.mean()) if recentre else 0.0
     return Estimate(value, low + shift, high + shift)
 
 

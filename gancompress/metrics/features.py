@@ -41,6 +41,8 @@ class FeatureNetwork:
         size: Side that images are resized to, anti-aliased, without rounding.
         resize: Filter of the resizing.
         digest: Hash of weights and preprocessing; statistics of another digest do not compare.
+        cacheable: Whether the digest says everything. It does not know the code of a user's
+            factory, which may change between two runs.
     """
 
     name: str
@@ -48,6 +50,7 @@ class FeatureNetwork:
     size: int
     resize: Literal["bicubic", "bilinear"]
     digest: str
+    cacheable: bool = True
 
     @torch.inference_mode()
     def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
@@ -233,7 +236,9 @@ def load_features(
     module = module.eval().requires_grad_(False)
     if device is not None:
         module = module.to(device)
-    return FeatureNetwork(name, module, size, resize, digest.hexdigest())
+    return FeatureNetwork(
+        name, module, size, resize, digest.hexdigest(), cacheable=name in FEATURES
+    )
 
 
 def _side(module: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ def real_features(network: FeatureNetwork, images: ImageSet, folder: Path | None
     """Features of a set of files, computed once for a content, a network and a preprocessing.
 
     File names, order and modification times play no part. A damaged cache is computed again.
+    Features of networks that are not `cacheable` are never kept.
 
     Args:
         network: The features.
@@ -36,6 +38,8 @@ def real_features(network: FeatureNetwork, images: ImageSet, folder: Path | None
     Raises:
         DataError: A file cannot be read, or is one flat colour.
     """
+    if not network.cacheable:
+        return _all_features(network, images, range(len(images)))
     contents = file_digests(images.files)
     order = sorted(range(len(contents)), key=contents.__getitem__)
     key = hashlib.sha256(f"{network.digest} {images.size} {images.half}".encode())
@@ -43,18 +47,23 @@ def real_features(network: FeatureNetwork, images: ImageSet, folder: Path | None
     path = (folder or cache_folder() / "features") / f"{key.hexdigest()}.safetensors"
     by_content = _read(path, len(contents))
     if by_content is None:
-        chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
-        by_content = torch.cat([_features(network, images, chunk) for chunk in chunks])
+        by_content = _all_features(network, images, order).float()
         _write(path, by_content, network.name)
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(order))
     return by_content[back].double()
 
 
-def _features(network: FeatureNetwork, images: ImageSet, chunk: list[int]) -> Tensor:
+def _all_features(network: FeatureNetwork, images: ImageSet, order: Sequence[int]) -> Tensor:
+    """(N, D) float64 of the images in this order; pixels of a chunk are held at a time."""
+    chunks = [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
+    return torch.cat([_features(network, images, chunk) for chunk in chunks])
+
+
+def _features(network: FeatureNetwork, images: ImageSet, chunk: Sequence[int]) -> Tensor:
     pixels = [images[i] for i in chunk]
     refuse_constant(pixels, [images.files[i] for i in chunk], "real image")
-    return network(pixels).float()
+    return network(pixels)
 
 
 def _read(path: Path, count: int) -> Tensor | None:
