@@ -32,6 +32,7 @@ setup(
     extras_require={
         "datasets": ["opencv-python-headless>=4.10"],
         "test": [
+            "clean-fid>=0.1.35",
             "mypy>=1.13",
             "opencv-python-headless>=4.10",
             "pytest>=8",
