@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,9 @@ from gancompress.config import GeneratorOptions
 from gancompress.elastic import Supernet
 from gancompress.elastic.space import Genomes
 from gancompress.errors import BudgetError, ConfigError
+from gancompress.metrics.distances import Estimate
 from gancompress.models import build_generator
-from gancompress.search.answers import uniform_subnets, uniform_under
+from gancompress.search.answers import Answer, uniform_subnets, uniform_under
 from gancompress.search.budgets import (
     Budget,
     default_budgets,
@@ -21,6 +25,7 @@ from gancompress.search.budgets import (
     search_costs,
 )
 from gancompress.search.problem import Problem
+from gancompress.search.trials import Trial
 
 
 def phone(genomes: Genomes) -> np.ndarray:
@@ -142,3 +147,16 @@ def test_uniform_subnets_have_one_fraction_everywhere(net: Supernet, problem: Pr
     assert cost == net.macs(subnet, 32) <= limit
     dearer = [s for s in found if cost < net.macs(s, 32) <= limit]
     assert not dearer
+
+
+def test_an_answer_survives_its_json_with_ends_that_nobody_knows(net: Supernet) -> None:
+    subnet = net.space.smallest()
+    trial = Trial(subnet, 5, 0.5, {"teacher_mae": 0.5}, 4)
+    unknown, known = Estimate(0.5, math.nan, math.nan), Estimate(0.4, 0.3, 0.5)
+    answer = Answer(Budget("macs", 9.0), trial, 5.0, unknown, 4, subnet, 5.0, known)
+    text = json.dumps(answer.as_json(), allow_nan=False)
+    again = Answer.from_json(str(answer.budget), json.loads(text))
+    assert again.uniform_estimate == known
+    assert again.estimate.value == 0.5
+    assert math.isnan(again.estimate.low)
+    assert (again.budget, again.trial) == (answer.budget, trial)

@@ -200,7 +200,7 @@ def _check_search(net: Supernet, size: int, stages: Stages) -> None:
     bounded(net, size, stages.search)
     data = stages.supernet.data
     quality = load_quality(stages.search.metric, stages.search.features)
-    quality.check(data.mode == "paired")
+    quality.check(data.mode == "paired", side=size)
 
 
 def _announce(context: Context, stage: str, run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,16 +67,23 @@ class Answer:
             Budget(text.rpartition("=")[0], content["limit"]),
             Trial.from_json(content),
             content["cost"],
-            Estimate(*content["estimate"]),
+            _estimate(content["estimate"]),
             content["estimate_images"],
             Subnet(tuple(int(width) for width in uniform["subnet"].split("_"))),
             uniform["cost"],
-            Estimate(*uniform["estimate"]),
+            _estimate(uniform["estimate"]),
         )
 
 
-def _interval(estimate: Estimate) -> list[float]:
-    return [estimate.value, estimate.low, estimate.high]
+def _interval(estimate: Estimate) -> list[float | None]:
+    """Value and ends; None for the ends of a set too small to have any."""
+    ends = (estimate.low, estimate.high)
+    return [estimate.value, *(None if math.isnan(end) else end for end in ends)]
+
+
+def _estimate(content: list[float | None]) -> Estimate:
+    value, low, high = (math.nan if number is None else number for number in content)
+    return Estimate(value, low, high)
 
 
 def answers(

@@ -122,7 +122,7 @@ class Evaluator:
 
     def check(self) -> None:
         """Raise unless the score can be measured on these images; see `Quality.check`."""
-        self.quality.check(self.truth is not None, self.targets is not None)
+        self.quality.check(self.truth is not None, self.targets is not None, min(self.size))
 
     @torch.inference_mode()
     def measure(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:

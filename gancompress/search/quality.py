@@ -22,6 +22,7 @@ from gancompress.metrics import METRICS
 from gancompress.metrics.distances import RealSet
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import Lpips
+from gancompress.metrics.pixels import ms_ssim_applies
 from gancompress.tables import suggest
 
 PerImage = Callable[[Tensor, Tensor], Tensor]
@@ -57,18 +58,21 @@ class Quality:
         """What tells its numbers from those of another score of the same name."""
         return f"{self.name} {getattr(self.network or self.per_image, 'digest', '')}"
 
-    def check(self, paired: bool, has_real: bool = True) -> None:
+    def check(self, paired: bool, has_real: bool = True, side: int | None = None) -> None:
         """Raise unless the score can be measured on data of this kind.
 
         Args:
             paired: Whether every input has its truth.
             has_real: Whether there are images of the target domain.
+            side: Of the images, where it is known.
 
         Raises:
-            ConfigError: It needs pairs or real images, and there are none.
+            ConfigError: It needs pairs, real images or larger images, and there are none.
         """
         if self.reference == "truth" and not paired:
             raise ConfigError(f"metric {self.name} needs paired data; choose a teacher_... metric")
+        if "ms_ssim" in self.name and side is not None and not ms_ssim_applies(side, side):
+            raise ConfigError(f"metric {self.name} needs larger images than {side}x{side}")
         if self.reference == "real" and not has_real:
             raise ConfigError(f"metric {self.name} needs real images of the target domain")
 
