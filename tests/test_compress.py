@@ -28,6 +28,7 @@ from runs import Crash, at_call, crash, fingerprints, write_compress
 pytestmark = pytest.mark.slow
 BUDGETS = ("8M", "6M", "4M")
 BUDGET_OPTION = f"search.budgets=[{', '.join(BUDGETS)}]"
+ALGORITHM = "search.algorithm=evolution"  # finds another subnet for each of these budgets
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
     """A compression that nothing has interrupted; ONNX files are made of it alone."""
     folder = tmp_path_factory.mktemp("compress")
     root = make_paired(folder / "data", 32)
-    options = write_compress(folder, root, BUDGET_OPTION)
+    options = write_compress(folder, root, BUDGET_OPTION, ALGORITHM)
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda *text, **_: lines.append(" ".join(map(str, text))))
@@ -147,7 +148,7 @@ DEATHS: list[tuple[Any, str, int]] = [
     (Trainer, "_checkpoint", 1),  # the teacher is at 8 images
     (Trainer, "_advance", 5),  # its last two steps, then the supernet's
     (Trainer, "_evaluate", 1),  # supernet
-    (Evaluator, "scores", 6),  # search
+    (Evaluator, "measure", 6),  # search
     (compress, "export_network", 2),
     (compress, "write_report", 1),
 ]
@@ -157,7 +158,7 @@ def copy_of(whole: Compressed, folder: Path) -> Path:
     """Options for the same compression of the same data in another folder, without ONNX files."""
     shutil.copytree(whole.options.parent / "data", folder / "data")
     kinds = "compress.export=[safetensors]"
-    return write_compress(folder, folder / "data", BUDGET_OPTION, kinds)
+    return write_compress(folder, folder / "data", BUDGET_OPTION, ALGORITHM, kinds)
 
 
 def test_compression_killed_in_every_stage_ends_with_the_same_files(
@@ -186,7 +187,7 @@ def test_stopped_compression_exits_with_75_and_goes_on(
     whole: Compressed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = copy_of(whole, tmp_path)
-    for owner, name, number in ((Trainer, "_advance", 6), (Evaluator, "scores", 3)):
+    for owner, name, number in ((Trainer, "_advance", 6), (Evaluator, "measure", 3)):
         with monkeypatch.context() as patch:
             at_call(patch, owner, name, number, lambda: signal.raise_signal(signal.SIGTERM))
             assert main(["compress", str(options)]) == 75
