@@ -76,7 +76,7 @@ def run_search(context: Context) -> None:
             }
         )
         return
-    result = search(options, context.device)
+    result = search(options, context.device, plan)
     show_result(context, result)
     context.result(
         {

@@ -147,9 +147,7 @@ class Evaluator:
         for chosen in self._order.split(self.batch_size):
             with clock("forward"):
                 fakes = generator(to_float(self.inputs[chosen]).to(self.device))
-                if not bool(torch.isfinite(fakes).all()):
-                    raise DataError(f"the output of subnet {subnet} is not finite")
-                outputs = _as_file(fakes)
+                outputs = _as_file(fakes, f"subnet {subnet}")
             with clock("features"):
                 own = references.get(self.quality.reference)
                 made.add(outputs, None if own is None else own[chosen])
@@ -194,14 +192,14 @@ class Evaluator:
         return digest.hexdigest()
 
 
-def _as_file(images: Tensor) -> Tensor:
-    """What a file would hold, (n, 3, H, W) uint8.
+def _as_file(images: Tensor, source: str = "a generator") -> Tensor:
+    """What a file would hold, (n, 3, H, W) uint8; `source` is what errors call its maker.
 
     Raises:
         DataError: Values are not finite.
     """
     if not bool(torch.isfinite(images).all()):
-        raise DataError("an output is not finite")
+        raise DataError(f"the output of {source} is not finite")
     return to_uint8(images.cpu()).expand(-1, 3, -1, -1)
 
 

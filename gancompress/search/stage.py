@@ -130,10 +130,15 @@ def _check_size(size: int, stride: int) -> None:
         raise ConfigError(f"size={size} must be a multiple of the generators' stride {stride}")
 
 
-def search(options: SearchOptions, device: torch.device) -> SearchResult:
+def search(options: SearchOptions, device: torch.device, plan: Plan | None = None) -> SearchResult:
     """Search the fronts of a trained supernet, or go on with it.
 
     Under `torchrun` all ranks evaluate, and all return the same result.
+
+    Args:
+        options: Of the search.
+        device: Where to evaluate.
+        plan: What `plan_search` made of the same options, if that was asked before.
 
     Raises:
         BudgetError: No subnet fits a budget; nothing has run then.
@@ -141,7 +146,7 @@ def search(options: SearchOptions, device: torch.device) -> SearchResult:
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
-    plan = plan_search(options, device)
+    plan = plan or plan_search(options, device)
     run = RunFolder(options.run)
     with process_group():
         before = agreed(partial(_finished, options))
