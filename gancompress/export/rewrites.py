@@ -1,0 +1,125 @@
+"""Changes of an ONNX graph that leave every value as it is and may make it faster.
+
+A rewrite takes a model and the stride of its images, and gives another model that computes the
+same, or None where it does not apply. What it is given stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+Rewrite = Callable[[onnx.ModelProto, int], onnx.ModelProto | None]
+
+MAX_CHANNELS = 4
+"""Of the output of a convolution that is merged; more of them keep the processor busy anyway."""
+
+
+def merge_last_convolution(model: onnx.ModelProto, stride: int) -> onnx.ModelProto | None:
+    """The last convolution computes blocks of 2x2 pixels at once.
+
+    A k x k convolution to C <= 4 channels leaves most of a processor's vector registers empty.
+    Four shifted copies of its kernel, padded with zeros to (k + 1) x (k + 1), make 4C channels;
+    with a stride of 2 and DepthToSpace (mode CRD) behind it every value is the same sum as before:
+    y[c, 2m + a, 2n + b] = sum over k, l of w[c, k, l] x[2m + a + k, 2n + b + l].
+
+    Applies where that convolution has k >= 3, stride 1, no dilation, no groups, stored weights,
+    and outputs of even height and width.
+
+    Args:
+        model: Of a generator (N, C, H, W) whose H and W are multiples of `stride`.
+        stride: As the generator's.
+    """
+    nodes = [node for node in model.graph.node if node.op_type == "Conv"]
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    if stride % 2 or not nodes or not all(name in stored for name in nodes[-1].input[1:]):
+        return None
+    weight, *bias = (numpy_helper.to_array(stored[name]) for name in nodes[-1].input[1:])
+    if not _is_plain(nodes[-1], weight) or not _has_even_sides(model, nodes[-1].output[0], stride):
+        return None
+    merged = onnx.ModelProto()
+    merged.CopyFrom(model)
+    index = list(model.graph.node).index(nodes[-1])
+    _merge(merged.graph, index, _shifted(weight), [np.repeat(values, 4) for values in bias])
+    return merged
+
+
+REWRITES: dict[str, Rewrite] = {"merged last convolution": merge_last_convolution}
+"""By the name that a proof gives them."""
+
+
+def _is_plain(node: Any, weight: np.ndarray[Any, Any]) -> bool:
+    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    units = (*found.get("strides", ()), *found.get("dilations", ()), found.get("group", 1))
+    is_own_padding = found.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+    is_small = weight.ndim == 4 and len(weight) <= MAX_CHANNELS and min(weight.shape[2:]) >= 3
+    return is_small and is_own_padding and all(unit == 1 for unit in units)
+
+
+def _has_even_sides(model: onnx.ModelProto, name: str, stride: int) -> bool:
+    """Whether a value (N, C, H, W) has even H and W for images of two neighbouring sizes."""
+    return all(
+        len(sides) == 2 and all(side > 0 and side % 2 == 0 for side in sides)
+        for sides in (_sides(model, name, 8 * stride), _sides(model, name, 9 * stride))
+    )
+
+
+def _sides(model: onnx.ModelProto, name: str, side: int) -> list[int]:
+    """H and W of a value for images of this side, or of the one size that the model takes."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.value_info[:]
+    stored = {tensor.name for tensor in probe.graph.initializer}
+    (image, *_) = (value for value in probe.graph.input if value.name not in stored)
+    dims = image.type.tensor_type.shape.dim
+    for place, wanted in zip(range(len(dims)), (1, 3, side, side), strict=False):
+        if not dims[place].dim_value:
+            dims[place].dim_value = wanted
+    for output in probe.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(probe, data_prop=True).graph
+    for value in (*inferred.value_info, *inferred.output):
+        if value.name == name:
+            return [dim.dim_value for dim in value.type.tensor_type.shape.dim[2:]]
+    return []
+
+
+def _shifted(weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(C, I, k, l) -> (4C, I, k + 1, l + 1), the order of channels being DepthToSpace's CRD."""
+    out, into, height, width = weight.shape
+    kernels = np.zeros((out, 2, 2, into, height + 1, width + 1), weight.dtype)
+    for down in range(2):
+        for right in range(2):
+            kernels[:, down, right, :, down : down + height, right : right + width] = weight
+    return kernels.reshape(4 * out, into, height + 1, width + 1)
+
+
+def _merge(
+    graph: Any, index: int, weight: np.ndarray[Any, Any], bias: list[np.ndarray[Any, Any]]
+) -> None:
+    node = graph.node[index]
+    replaced = set(node.input[1:])
+    for place, values in enumerate((weight, *bias), start=1):
+        name = f"{node.input[place]}.merged"
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        node.input[place] = name
+    kept = [a for a in node.attribute if a.name not in ("strides", "kernel_shape")]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.append(helper.make_attribute("kernel_shape", weight.shape[2:]))
+    node.attribute.append(helper.make_attribute("strides", (2, 2)))
+    result, blocks = node.output[0], f"{node.output[0]}.blocks"
+    node.output[0] = blocks
+    name = f"{node.name}.shuffle" if node.name else ""
+    shuffle = helper.make_node(
+        "DepthToSpace", [blocks], [result], name=name, blocksize=2, mode="CRD"
+    )
+    graph.node.insert(index + 1, shuffle)
+    used = {value for other in graph.node for value in other.input}
+    unused = [t for t in graph.initializer if t.name in replaced - used]
+    for tensor in unused:
+        graph.initializer.remove(tensor)
