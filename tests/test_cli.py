@@ -157,7 +157,7 @@ MISTAKES: dict[str, str] = {
     "export run/teacher --to pth --images data/nowhere": r"DataError: no folder data/nowhere",
     "translate nowhere data/test out": r"no model nowhere",
     "translate garbage.onnx data/test out": r"garbage\.onnx: not a readable ONNX file",
-    "translate garbage.onnx data/test out --subnet 4": r"an ONNX file holds one subnet",
+    "translate garbage.onnx data/test out --subnet 4": r"garbage\.onnx holds one subnet",
     "translate run/teacher nowhere.png out": r"DataError: no file or folder nowhere\.png",
     "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
     "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
@@ -320,6 +320,42 @@ def test_plain_output_names_what_was_written(
     assert "budget" in ended.out
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "export {} --to safetensors --output {tmp}/out/a.safetensors",
+        "translate {} data/test/2000.png {tmp}/out",
+        "profile {} --rounds 1 --size 32",
+        "evaluate {} data --max-images 2 --features none --lpips none --output {tmp}/out",
+        "search {} --dry-run",
+    ],
+)
+def test_folder_of_a_compression_stands_for_its_search(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    """The folder that `compress` is told to run in holds the folders of its stages."""
+    monkeypatch.chdir(world)
+    one, other = (
+        one_object(call(*typed.format(run, tmp=tmp_path / Path(run).name).split(), "--json"))
+        for run in ("run", "run/search")
+    )
+    assert one.keys() == other.keys()
+    for key in ("num_images", "max_difference", "macs", "network", "scores", "supernet"):
+        assert one.get(key) == other.get(key)
+    assert [*tree(tmp_path / "run")] == [*tree(tmp_path / "search")]
+
+
+def test_folder_with_weights_is_no_folder_of_a_compression(
+    call: Call, world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world / "run" / "search", tmp_path / "own" / "search")
+    weights = tmp_path / "own" / "weights.safetensors"
+    shutil.copy(world / "run" / "teacher" / "weights.safetensors", weights)
+    facts = one_object(call("profile", tmp_path / "own", "--no-latency", "--json"))
+    assert facts["size_of"] == "weights.safetensors"
+    assert "subnet" not in facts["network"]
+
+
 def test_export_lands_beside_the_model(
     call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,11 +508,15 @@ def test_supernet_options_fit_the_teacher_of_their_task(
     weights = Path(yaml.safe_load(path.read_text(encoding="utf-8"))["teacher"]["weights"])
     teachers = [load_options(TeacherOptions, p.values[0]) for p in files("teacher")]
     mine = [options for options in teachers if options.run == weights]
-    if not mine:
+    if weights.parts[0] == "pretrained":  # in the repository
+        Path("pretrained").symlink_to(REPOSITORY / "pretrained")
+        assert (weights / "weights.safetensors").is_file()
+    elif mine:
+        description = {"generator": mine[0].generator.model_dump(mode="json")}
+        module = build_generator(mine[0].generator)
+        save_network(weights / "weights.safetensors", module, description)
+    else:
         pytest.skip(f"{weights} is a download")
-    description = {"generator": mine[0].generator.model_dump(mode="json")}
-    module = build_generator(mine[0].generator)
-    save_network(weights / "weights.safetensors", module, description)
     facts = one_object(call("supernet", path, "--dry-run", "--json"))
     assert facts["space"]["size"] > 1
     assert facts["space"]["macs"][0] < facts["space"]["macs"][1] <= facts["macs"] * 1.001

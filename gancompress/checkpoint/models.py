@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from gancompress.checkpoint.network import Network, as_supernet, load_network
+from gancompress.checkpoint.network import WEIGHTS_NAMES, Network, as_supernet, load_network
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions, build
 from gancompress.data import Splits, load_split, make_splits, spread, stack, to_float
@@ -32,7 +32,8 @@ def load_model(
     """A generator to translate with.
 
     Args:
-        path: A run folder (teacher, supernet, search, finetune), a safetensors or `.pth` file.
+        path: A run folder (teacher, supernet, search, finetune, or of a compression, which is
+            that of its search), a safetensors or `.pth` file.
         subnet: Which subnet of a supernet or search; by default the largest of a supernet, and of
             a search the best under its smallest budget.
         factory: `package.module:factory` for the tensors of a network that is not ours.
@@ -61,7 +62,7 @@ def load_model(
 
 
 def run_stage(path: Path) -> str | None:
-    """The stage whose run folder this is, or None for anything else.
+    """The stage whose run folder this is, 'search' for a compression's, or None for anything else.
 
     Raises:
         ConfigError: Its config.yaml cannot be read.
@@ -70,9 +71,16 @@ def run_stage(path: Path) -> str | None:
     return stage if isinstance(stage, str) else None
 
 
+def stage_folder(run: Path) -> Path:
+    """The search's folder of a compression's run folder; any other path as it is."""
+    search = run / "search"
+    own = any((run / name).exists() for name in ("config.yaml", *WEIGHTS_NAMES))
+    return search if not own and (search / "config.yaml").is_file() else run
+
+
 def _read_config(run: Path) -> dict[str, Any]:
     """The options of a run folder; none for anything else."""
-    file = run / "config.yaml"
+    file = stage_folder(run) / "config.yaml"
     if not file.is_file():
         return {}
     try:
@@ -175,7 +183,7 @@ def smallest_chosen(path: Path) -> str:
     Raises:
         ConfigError: The folder holds no finished search, or its done.json is damaged.
     """
-    done = path / "done.json"
+    done = stage_folder(path) / "done.json"
     if not done.exists():
         raise ConfigError(f"{path} holds no finished search; name a subnet with --subnet")
     try:

@@ -25,6 +25,9 @@ from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import STRIDES, build_discriminator, build_generator, init_weights
 
+WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
+"""What a folder's weights may be called, the first that is there."""
+
 
 @dataclass
 class Network:
@@ -131,11 +134,10 @@ def weights_file(path: Path) -> Path:
         if not path.exists():
             raise CheckpointError(f"no weights {path}")
         return path
-    names = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
-    for name in names:
+    for name in WEIGHTS_NAMES:
         if (path / name).exists():
             return path / name
-    raise CheckpointError(f"{path} holds no weights ({', '.join(names)})")
+    raise CheckpointError(f"{path} holds no weights ({', '.join(WEIGHTS_NAMES)})")
 
 
 def load_network(path: Path, factory: str | None = None, norm: str | None = None) -> Network:

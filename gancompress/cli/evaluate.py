@@ -14,7 +14,6 @@ import torch
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.cli.context import Context, existing, warn
-from gancompress.cli.files import load_generator
 from gancompress.cli.scores import SUBJECTS, scores_table
 from gancompress.data import Split, load_split, save_image, spread, stack
 from gancompress.errors import ConfigError, GanCompressError
@@ -28,7 +27,7 @@ from gancompress.evaluation import (
     choose_data,
     evaluated_images,
 )
-from gancompress.inference.batches import Generator
+from gancompress.inference import Generator, load_generator
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import Lpips
 from gancompress.metrics.segmentation import Judge, load_judge

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from gancompress.checkpoint.models import describe, load_model, run_data, run_splits
@@ -15,9 +13,8 @@ from gancompress.cli.context import Context, existing
 from gancompress.config import DataOptions
 from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
-from gancompress.export import FORMATS, OnnxGenerator, export_network
-from gancompress.inference import TranslateOptions, translate_path
-from gancompress.inference.batches import Generator
+from gancompress.export import FORMATS, export_network
+from gancompress.inference import TranslateOptions, load_generator, translate_path
 from gancompress.tables import lookup
 
 NUM_PROOF_IMAGES = 16
@@ -87,56 +84,21 @@ def _crop(image: Tensor, stride: int) -> Tensor:
     return image[:, :height, :width]
 
 
-class LoadedGenerator(NamedTuple):
-    """A generator of any kind, ready to run.
-
-    Attributes:
-        run: From (N, 3, H, W) in [-1, 1] to the same.
-        stride: What H and W must be multiples of.
-        header: What its file says of it.
-        side: Of its square inputs, where it takes no others.
-    """
-
-    run: Generator
-    stride: int
-    header: dict[str, Any]
-    side: int | None = None
-
-
-def load_generator(
-    model: Path, subnet: str | None, factory: str | None, device: torch.device
-) -> LoadedGenerator:
-    """What translates, from any MODEL: run, checkpoint, or ONNX file.
-
-    Raises:
-        CheckpointError: The weights cannot be used.
-        ConfigError: The subnet or the factory says nothing about the model.
-    """
-    if model.suffix == ".onnx":
-        if subnet is not None or factory is not None:
-            raise ConfigError("an ONNX file holds one subnet; --subnet and --module say nothing")
-        generator = OnnxGenerator(model)
-        return LoadedGenerator(generator, generator.stride, generator.header, generator.side)
-    network = load_model(model, subnet, factory)
-    return LoadedGenerator(network.module.to(device), network.stride, network.header)
-
-
 def run_translate(context: Context) -> None:
     """Translate an image, a folder or a video."""
     args = context.args
     refuse_options(context)
-    model = existing(args.model, "model")
-    loaded = load_generator(model, args.subnet, args.module, context.device)
+    loaded = load_generator(args.model, args.subnet, args.module, context.device)
     options = TranslateOptions(
         batch_size=args.batch_size,
         stride=loaded.stride,
         size=args.size or loaded.side,
         suffix=args.format if args.format.startswith(".") else f".{args.format}",
-        device=str(context.device) if model.suffix != ".onnx" else "cpu",
+        device=str(loaded.device),
     )
     if args.dry_run:
-        context.say(f"would translate {args.input} to {args.output} with {model}: {options}")
-        context.result({"model": str(model), **asdict(options)})
+        context.say(f"would translate {args.input} to {args.output} with {loaded.name}: {options}")
+        context.result({"model": loaded.name, **asdict(options)})
         return
     result = translate_path(loaded.run, args.input, args.output, options)
     done = f"{result.num_frames} frames" if result.num_frames else f"{result.num_images} images"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gancompress.checkpoint.models import run_data, run_splits, run_stage
+from gancompress.checkpoint.models import run_data, run_splits, run_stage, stage_folder
 from gancompress.cli.context import Context, existing
 from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
@@ -113,7 +113,7 @@ def _options(context: Context) -> SearchOptions:
     if path.is_file():
         return load_options(SearchOptions, path, texts)
     if run_stage(path) == "search":
-        return load_options(SearchOptions, path / "config.yaml", texts)
+        return load_options(SearchOptions, stage_folder(path) / "config.yaml", texts)
     if run_stage(path) != "supernet":
         raise ConfigError(f"{path} is no run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}

@@ -31,14 +31,15 @@ def translate_images(
     Args:
         generator: (N, 3, H, W) float32 in [-1, 1] -> (N, 3 or 1, H, W) in [-1, 1], in evaluation
             mode, on `device`; H and W are multiples of `stride`.
-        images: (3, h, w) uint8 each.
+        images: (3, h, w) each, uint8, or float32 in [-1, 1].
         stride: Factor by which the generator down-samples; every side is padded to a multiple of
             it, and to at least 16.
         batch_size: Most images in one call of the generator.
         device: Where the generator is.
 
     Returns:
-        (3, h, w) uint8 on the CPU, in the order of the inputs.
+        (3, h, w) each in the order of the inputs, of the type and on the device of its input; what
+        leaves [-1, 1] is clipped.
 
     Raises:
         DataError: An output has NaN or infinite values, or the device ran out of memory; names
@@ -74,11 +75,11 @@ def attempt_images(
 
 
 def _batches(images: Sequence[Tensor], stride: int, batch_size: int) -> Iterator[list[int]]:
-    """Indices of images of equal padded size, `batch_size` at a time."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    """Indices of images of equal padded size and type, `batch_size` at a time."""
+    groups: dict[tuple[object, ...], list[int]] = {}
     for index, image in enumerate(images):
-        height, width = image.shape[-2:]
-        groups.setdefault((_padded(height, stride), _padded(width, stride)), []).append(index)
+        height, width = (_padded(side, stride) for side in image.shape[-2:])
+        groups.setdefault((height, width, image.dtype, image.device), []).append(index)
     for group in groups.values():
         for start in range(0, len(group), batch_size):
             yield group[start : start + batch_size]
@@ -94,7 +95,7 @@ def _pad(image: Tensor, stride: int) -> Tensor:
         side = image.shape[dim]
         padded = _padded(side, stride)
         if padded != side:
-            image = image.index_select(dim, _source_indices(side, padded))
+            image = image.index_select(dim, _source_indices(side, padded).to(image.device))
     return image
 
 
@@ -109,8 +110,9 @@ def _source_indices(side: int, padded: int) -> Tensor:
 
 @torch.inference_mode()
 def _generate(generator: Generator, batch: Tensor, device: str) -> list[Tensor | str]:
-    """(N, 3, H, W) uint8 -> one (3, H, W) uint8 or reason for each."""
-    fakes = generator(to_float(batch.to(device)))
+    """(N, 3, H, W) uint8 or float32 -> one (3, H, W) of that type or reason for each."""
+    x = batch.to(device)
+    fakes = generator(x if x.is_floating_point() else to_float(x))
     count, _, height, width = batch.shape
     if fakes.shape not in ((count, 3, height, width), (count, 1, height, width)):
         raise ConfigError(
@@ -118,6 +120,8 @@ def _generate(generator: Generator, batch: Tensor, device: str) -> list[Tensor |
             "needs 1 or 3 channels at the size of the input"
         )
     finite = torch.isfinite(fakes).flatten(1).all(1).tolist()
-    pixels = to_uint8(fakes.expand(-1, 3, -1, -1)).cpu()
+    fakes = fakes.expand(-1, 3, -1, -1)
+    images = fakes.float().clamp(-1, 1) if batch.is_floating_point() else to_uint8(fakes)
+    images = images.to(batch.device)
     reason = "the generator's output is not finite"
-    return [image if fine else reason for image, fine in zip(pixels, finite, strict=True)]
+    return [image if fine else reason for image, fine in zip(images, finite, strict=True)]

@@ -1,0 +1,186 @@
+"""`load_generator`: any MODEL, ready to translate pictures in somebody's program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, overload
+
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gancompress.checkpoint.models import load_model
+from gancompress.cost import pinned_threads
+from gancompress.errors import ConfigError
+from gancompress.export import OnnxGenerator
+from gancompress.inference.batches import Generator, translate_images
+from gancompress.inference.pictures import unpack
+
+Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)
+
+
+class FileGenerator(Protocol):
+    """A file that runs by itself.
+
+    Attributes:
+        header: What it says of itself.
+        side: Of its square inputs, where it takes no others.
+        stride: What H and W must be multiples of.
+    """
+
+    header: dict[str, Any]
+    side: int | None
+    stride: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 in [-1, 1] -> the same."""
+
+
+READERS: dict[str, Callable[[Path, int | None], FileGenerator]] = {".onnx": OnnxGenerator}
+"""Suffixes of files that run by themselves, from (path, threads); on the CPU."""
+
+
+@dataclass(frozen=True, repr=False)
+class LoadedGenerator:
+    """A generator of any kind, ready to run.
+
+    Attributes:
+        run: The bare network: (N, 3, H, W) float32 in [-1, 1] on `device` -> the same.
+        stride: What H and W must be multiples of for `run`; `generate` pads.
+        header: What its file says of it.
+        name: The MODEL that was loaded.
+        device: Where it computes.
+        side: Of its square inputs, where it takes no others.
+    """
+
+    run: Generator
+    stride: int
+    header: dict[str, Any]
+    name: str
+    device: torch.device
+    side: int | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Side in pixels of the images that it was trained on, where its file says so."""
+        size: int | None = self.header.get("image_size")
+        return size
+
+    @overload
+    def generate(self, images: Picture, batch_size: int = 1) -> Picture: ...
+
+    @overload
+    def generate(self, images: list[Picture], batch_size: int = 1) -> list[Picture]: ...
+
+    def generate(self, images: Any, batch_size: int = 1) -> Any:
+        """Translate pictures of any size; the result is of the kind and size that came.
+
+        | given | shape | values | result |
+        |---|---|---|---|
+        | PIL image | any size | any mode, as `gancompress translate` reads files | RGB |
+        | numpy array | (H, W, 3) or (N, H, W, 3) | uint8, or floating in [0, 1] | same dtype |
+        | torch tensor | (3, H, W) or (N, 3, H, W) | uint8, or floating in [-1, 1] | same dtype and
+          device, without gradients |
+        | list of these | each of any size | | list |
+
+        Colours are RGB. A PIL image comes back upright where EXIF turns it. Grey arrays (H, W)
+        are refused, as (N, H, W) could not be told from (H, W, 3): make PIL images of them.
+
+        Args:
+            images: See above.
+            batch_size: Most images that go through the network together; those of equal size
+                after padding do.
+
+        Raises:
+            DataError: No picture, or one of another shape, dtype or range; or the network made
+                NaN of it.
+            ConfigError: A batch size below 1, or the network changes the size.
+            CheckpointError: A file of one fixed size was given another.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is at least 1, not {batch_size}")
+        unpacked = unpack(images)
+        inputs = [image for one in unpacked for image in one.images]
+        outputs = iter(
+            translate_images(self.run, inputs, self.stride, batch_size, str(self.device))
+        )
+        packed = [one.pack([next(outputs) for _ in one.images]) for one in unpacked]
+        return packed if isinstance(images, list) else packed[0]
+
+    __call__ = generate
+
+    def __repr__(self) -> str:
+        facts = [f"subnet {self.header['subnet']}"] if "subnet" in self.header else []
+        facts += [f"trained at {self.size}x{self.size}"] if self.size else []
+        facts += [f"stride {self.stride}", f"on {self.device}"]
+        return f"<generator {self.name}: {', '.join(facts)}>"
+
+
+def load_generator(
+    model: str | os.PathLike[str],
+    subnet: str | None = None,
+    module: str | None = None,
+    device: str | torch.device = "cpu",
+    threads: int | None = None,
+) -> LoadedGenerator:
+    """A generator from any MODEL that the commands take.
+
+    ```python
+    generator = gancompress.load_generator("runs/horse2zebra")
+    generator.generate(Image.open("photo.jpg")).save("zebra.png")
+    ```
+
+    Args:
+        model: A run folder of any stage, a checkpoint of ours or of anyone's (`.safetensors`,
+            `.pth`), or an exported file (`.onnx`).
+        subnet: Config string of a subnet of a supernet or search; by default the largest of a
+            supernet, and of a search the best under its smallest budget.
+        module: `package.module:factory` for the tensors of a network that is not ours.
+        device: Where a network computes; an exported file computes on the CPU.
+        threads: Of the computation on the CPU; the runtime's choice by default.
+
+    Raises:
+        CheckpointError: The weights cannot be used.
+        ConfigError: There is no such model; or subnet, module, device or threads make no sense.
+        SpaceError: The subnet does not belong to the supernet.
+    """
+    path = Path(model)
+    if not path.exists():
+        raise ConfigError(f"no model {path}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is at least 1, not {threads}")
+    if path.suffix in READERS and path.is_file():
+        if subnet is not None or module is not None:
+            raise ConfigError(f"{path} holds one subnet; --subnet and --module say nothing")
+        file = READERS[path.suffix](path, threads)
+        cpu = torch.device("cpu")
+        return LoadedGenerator(file, file.stride, file.header, str(path), cpu, file.side)
+    network = load_model(path, subnet, module)
+    place = _device(device)
+    run = _with_threads(network.module.to(place), threads)
+    return LoadedGenerator(run, network.stride, network.header, str(path), place)
+
+
+def _with_threads(run: Generator, threads: int | None) -> Generator:
+    if threads is None:
+        return run
+
+    def pinned(x: Tensor) -> Tensor:
+        with pinned_threads(threads):
+            return run(x)
+
+    return pinned
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{name}' cannot be used here: {reason}") from None
+    return device
