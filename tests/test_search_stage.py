@@ -105,7 +105,7 @@ def test_infeasible_budget_is_refused_before_anything_runs(
     supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Evaluator, "of_split", crash)
-    monkeypatch.setattr("gancompress.search.stage.load_split", crash)
+    monkeypatch.setattr("gancompress.search.plan.load_split", crash)
     net, _ = load_supernet(supernet)
     smallest = net.space.smallest()
     before = time.process_time()
@@ -401,7 +401,7 @@ def test_teacher_runs_once_for_every_image(
         counting.append(network.module)
         return network
 
-    monkeypatch.setattr("gancompress.search.stage.load_network", load)
+    monkeypatch.setattr("gancompress.search.plan.load_network", load)
     options = search_options(tmp_path, supernet)
     search(options, CPU)
     assert [teacher.images for teacher in counting] == [4]

@@ -40,8 +40,8 @@ from gancompress.export import FORMATS, export_network
 from gancompress.metrics import all_scores
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.search import Evaluator, SearchResult, search
+from gancompress.search.plan import bounded
 from gancompress.search.quality import load_quality
-from gancompress.search.stage import bounded
 from gancompress.search.summary import (
     answers_table,
     front_subnets,

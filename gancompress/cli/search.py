@@ -16,8 +16,8 @@ from gancompress.errors import ConfigError, DataError
 from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
-from gancompress.search.stage import plan_search
-from gancompress.search.summary import answers_table
+from gancompress.search.plan import plan_search
+from gancompress.search.summary import answers_table, stand_in_text
 
 
 def search_flags(command: argparse.ArgumentParser) -> None:
@@ -39,6 +39,9 @@ def search_flags(command: argparse.ArgumentParser) -> None:
         help="file of `gancompress latency`; may be repeated",
     )
     command.add_argument("--workers", type=int, help="processes that evaluate")
+    command.add_argument(
+        "--runtime", help="that evaluates: auto (default), eager, onnxruntime or openvino"
+    )
     command.add_argument(
         "--trials",
         type=Path,
@@ -87,6 +90,8 @@ def run_search(context: Context) -> None:
             "chosen": {str(answer.budget): answer.as_json() for answer in result.answers},
             "seconds": result.seconds,
             "predictor": result.predictor,
+            "runtime": result.runtime,
+            "stand_in": result.stand_in,
         }
     )
 
@@ -110,6 +115,8 @@ def _options(context: Context) -> SearchOptions:
             texts.append(f"{key}={json.dumps(values)}")
     if args.workers is not None:
         texts.append(f"workers={args.workers}")
+    if args.runtime is not None:
+        texts.append(f"runtime={args.runtime}")
     if path.is_file():
         return load_options(SearchOptions, path, texts)
     if run_stage(path) == "search":
@@ -151,7 +158,9 @@ def show_result(context: Context, result: SearchResult) -> None:
     total = sum(parts.values())
     if total and result.trials:
         shares = ", ".join(f"{name} {100 * part / total:.1f} %" for name, part in parts.items())
-        context.say(f"{total / len(result.trials):.3f} s a subnet: {shares}")
+        context.say(f"{total / len(result.trials):.3f} s a subnet in {result.runtime}: {shares}")
     for name, value in result.predictor.items():
         context.say(f"predictor: {name} {value:.3g}")
+    if result.stand_in:
+        context.say(stand_in_text(result))
     context.say(aligned_text(answers_table(result)))

@@ -222,6 +222,9 @@ class SearchOptions(Section):
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     patience: Size | None = None  # generations in which no front moves before the search ends
     racing: bool = True  # give up a subnet that is surely worse than a cheaper one
+    screen_images: Size | None = None  # kid, fid: farther from the teacher on these, no features
+    runtime: Literal["auto", "eager", "onnxruntime", "openvino"] = "auto"  # of the subnets
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs openvino
     workers: Size = 1  # processes
     population: Size | None = None  # subnets in a generation; the algorithm's own by default
     parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25

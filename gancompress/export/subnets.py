@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import ExportError
 from gancompress.export.onnx import export_onnx
+from gancompress.export.rewrites import REWRITES
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul")
@@ -34,6 +35,10 @@ class OnnxSubnets:
     Every node and its output are named `stepN.KIND`, where N counts layers as
     `gancompress.cost.steps.Plan` does, so that a runtime's profile can be told apart.
 
+    Attributes:
+        slices: Whether slices of the largest model compute the subnets' images; where they do
+            not, every subnet is exported for itself.
+
     Args:
         net: The supernet, on the CPU, in evaluation mode.
         stride: What H and W must be multiples of.
@@ -47,16 +52,30 @@ class OnnxSubnets:
         self._full = self._export(net.generator)
         stored = self._full.graph.initializer
         self._tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored}
-        self._slices = all(self._agrees(s) for s in (net.space.smallest(), _mixed(net)))
+        self.slices = all(self._agrees(s) for s in (net.space.smallest(), _mixed(net)))
 
     def model(self, subnet: Subnet) -> bytes:
         """A serialised model."""
-        if not self._slices:
-            model = self._export(self.net.extract(subnet).eval())
-        else:
-            model = self._sliced(subnet)
+        content: bytes = self._model(subnet).SerializeToString()
+        return content
+
+    def fast_model(self, subnet: Subnet, size: tuple[int, int]) -> bytes:
+        """A serialised model of the same values for one image of this (height, width) at a time."""
+        model = self._model(subnet)
+        for rewrite in REWRITES.values():
+            model = rewrite(model, self.stride) or model
+        dims = model.graph.input[0].type.tensor_type.shape.dim
+        for dim, side in zip(dims, (1, self.net.example_shape[1], *size), strict=True):
+            dim.dim_value = side
+        for output in model.graph.output:
+            output.type.tensor_type.ClearField("shape")
         content: bytes = model.SerializeToString()
         return content
+
+    def _model(self, subnet: Subnet) -> Any:
+        if self.slices:
+            return self._sliced(subnet)
+        return self._export(self.net.extract(subnet).eval())
 
     def _export(self, module: torch.nn.Module) -> Any:
         with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,7 @@ from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.weights import find_weights
 
 BATCH = 4  # on CPUs small batches are the fastest
+COMPILED_BATCH = 32  # other runtimes share the images of a batch out among threads
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class FeatureNetwork:
         digest: Hash of weights and preprocessing; statistics of another digest do not compare.
         cacheable: Whether the digest says everything. It does not know the code of a user's
             factory, which may change between two runs.
+        compiled: The module in another runtime, which takes its place.
     """
 
     name: str
@@ -51,6 +53,7 @@ class FeatureNetwork:
     resize: Literal["bicubic", "bilinear"]
     digest: str
     cacheable: bool = True
+    compiled: Callable[[Tensor], Tensor] | None = None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
@@ -66,11 +69,12 @@ class FeatureNetwork:
             DataError: A feature is not finite; names the image by its index.
         """
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        size = COMPILED_BATCH if self.compiled else BATCH
         rows = []
-        for start in range(0, len(images), BATCH):
-            batch = [self.prepared(image) for image in images[start : start + BATCH]]
-            found = self.module(torch.stack(batch).to(device)).flatten(1).double().cpu()
-            rows.append(found)
+        for start in range(0, len(images), size):
+            batch = [self.prepared(image) for image in images[start : start + size]]
+            found = (self.compiled or self.module)(torch.stack(batch).to(device))
+            rows.append(found.flatten(1).double().cpu())
         features = torch.cat(rows)
         bad = (~torch.isfinite(features).all(1)).nonzero().flatten().tolist()
         if bad:

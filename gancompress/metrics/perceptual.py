@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class Lpips:
     Attributes:
         name: What scores are named after, such as `lpips[alex]`.
         digest: Hash of the backbone's weights.
+        module: From two sets of images (N, 3, H, W) in [-1, 1] to (N, 1, 1, 1).
+        compiled: The module in another runtime, which takes its place.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class Lpips:
         self.digest = hashlib.sha256(found.read_bytes()).hexdigest()
         self._min_side = backbone.min_side
         self._device = device or torch.device("cpu")
-        self._module = _build(net, found).to(self._device)
+        self.module = _build(net, found).to(self._device)
+        self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:
@@ -95,7 +99,8 @@ class Lpips:
         if images.shape[1] != 3:
             raise DataError(f"{self.name} compares RGB images, not {images.shape[1]} channels")
         parts = zip(images.split(BATCH), others.split(BATCH), strict=True)
-        scores = [self._module(self._scaled(x), self._scaled(y)).flatten() for x, y in parts]
+        run = self.compiled or self.module
+        scores = [run(self._scaled(x), self._scaled(y)).flatten() for x, y in parts]
         return torch.cat(scores).double().cpu()
 
     def _scaled(self, images: Tensor) -> Tensor:

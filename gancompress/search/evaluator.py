@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -24,13 +24,16 @@ from gancompress.metrics.distances import (
     mean_estimate,
 )
 from gancompress.metrics.statistics import real_features
+from gancompress.search.compiled import CompiledSubnets
 from gancompress.search.quality import Measurement, Quality, load_quality
-from gancompress.search.race import Rival, expected_loss, laps
+from gancompress.search.race import Rival, expected_loss, laps, outdone
 from gancompress.search.trials import Trial
 
 BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
 ORDER_SEED = 0
-CODE_VERSION = 2  # raised when the same images would get other scores
+SEGMENT = 64  # images that are held as floats at once
+STAND_IN = "teacher_mae"  # cheap score that may decide which subnets get a dear one
+CODE_VERSION = 3  # raised when the same images would get other scores
 
 
 @dataclass
@@ -50,6 +53,9 @@ class Evaluator:
         calibration: Batches of training inputs for subnets with batch norms.
         quality: The score to measure; mean absolute distance to the teacher by default.
         targets: Real images of the target domain, for distances between sets.
+        compiled: Subnets in a faster runtime; they run in eager PyTorch by default.
+        screen_images: For distances between sets: a subnet that is farther from the teacher than
+            a rival on this many images gets no features. None: all of them do.
     """
 
     net: Supernet
@@ -61,6 +67,8 @@ class Evaluator:
     calibration: Sequence[Tensor] = ()
     quality: Quality = field(default_factory=lambda: load_quality("teacher_mae"))
     targets: ImageSet | None = None
+    compiled: CompiledSubnets | None = None
+    screen_images: int | None = None
     _references: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -84,6 +92,14 @@ class Evaluator:
         return height, width
 
     @property
+    def runtime(self) -> str:
+        """What subnets and the score's network run in."""
+        if self.compiled is None:
+            return "eager"
+        label = self.compiled.runtime.label
+        return f"{label}, features in eager" if self.quality.is_eager else label
+
+    @property
     def references(self) -> dict[str, Tensor]:
         """Teacher outputs and, for paired data, truth; (N, 3, S, S) uint8."""
         if not self._references:
@@ -98,7 +114,8 @@ class Evaluator:
         if self.quality.network is None:
             return None
         assert self.targets is not None  # see `check`
-        return RealSet(real_features(self.quality.network, self.targets))
+        eager = replace(self.quality.network, compiled=None)  # the cache knows no runtimes
+        return RealSet(real_features(eager, self.targets))
 
     @torch.inference_mode()
     def translate(self, generator: Callable[[Tensor], Tensor]) -> Tensor:
@@ -108,9 +125,27 @@ class Evaluator:
             outputs.append(_as_file(generator(to_float(chunk).to(self.device))))
         return torch.cat(outputs)
 
+    @torch.inference_mode()
     def outputs(self, subnet: Subnet) -> Tensor:
         """Images of one subnet, (N, 3, S, S) uint8."""
-        return self.translate(ready_subnet(self.net, subnet, self.calibration))
+        generator = self._ready(subnet)
+        return torch.cat([generator(chunk) for chunk in self.inputs.split(SEGMENT)])
+
+    def _ready(self, subnet: Subnet) -> Callable[[Tensor], Tensor]:
+        """A subnet, from uint8 to uint8 images."""
+        source = f"subnet {subnet}"
+        if self.compiled is not None:
+            compiled = self.compiled(subnet)
+            return lambda images: _as_file(compiled(to_float(images)), source)
+        generator = ready_subnet(self.net, subnet, self.calibration)
+
+        def in_batches(images: Tensor) -> Tensor:
+            batches = images.split(self.batch_size)
+            return torch.cat(
+                [_as_file(generator(to_float(x).to(self.device)), source) for x in batches]
+            )
+
+        return in_batches
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
         """All metrics of `METRICS` that apply to one subnet."""
@@ -139,32 +174,60 @@ class Evaluator:
         macs = self.net.macs(subnet, self.size)
         references = self.references
         with clock("forward"):
-            generator = ready_subnet(self.net, subnet, self.calibration)
+            generator = self._ready(subnet)
         made = Measurement(self.quality)
         beside: dict[str, list[Tensor]] = {}
-        stops = laps(len(self.inputs)) if rivals else ()
-        done = 0
-        for chosen in self._order.split(self.batch_size):
+        for start, stop in self._segments:
+            chosen = self._order[start:stop]
             with clock("forward"):
-                fakes = generator(to_float(self.inputs[chosen]).to(self.device))
-                outputs = _as_file(fakes, f"subnet {subnet}")
-            with clock("features"):
-                own = references.get(self.quality.reference)
-                made.add(outputs, None if own is None else own[chosen])
+                outputs = generator(self.inputs[chosen])
             with clock("distance"):
                 _add_beside(beside, outputs, {k: v[chosen] for k, v in references.items()})
-            done, before = done + len(chosen), done
-            if any(before < stop <= done for stop in stops):
-                loss = expected_loss(made.losses.numpy(), rivals)
-                if loss is not None:
-                    scores = {self.quality.name: self.quality.sign * loss}
-                    return Trial(subnet, macs, loss, scores, done, False, (), clock.seconds)
+            loss = self._screened(stop, beside, rivals)
+            if loss is None:
+                with clock("features"):
+                    own = references.get(self.quality.reference)
+                    made.add(outputs, None if own is None else own[chosen])
+                loss = self._raced(stop, made, rivals)
+            if loss is not None:
+                scores = {self.quality.name: self.quality.sign * loss}
+                return Trial(subnet, macs, loss, scores, stop, False, (), clock.seconds)
         with clock("distance"):
             loss = made.loss(self.real)
         scores = {name: float(torch.cat(parts).mean()) for name, parts in beside.items()}
         scores[self.quality.name] = self.quality.sign * loss
-        values = tuple(made.losses.tolist())
-        return Trial(subnet, macs, loss, scores, done, True, values, clock.seconds)
+        own_losses = torch.cat(beside[STAND_IN]) if self.quality.is_distance else made.losses
+        values = tuple(own_losses.tolist())
+        return Trial(subnet, macs, loss, scores, len(self.inputs), True, values, clock.seconds)
+
+    @cached_property
+    def _laps(self) -> tuple[int, ...]:
+        """Numbers of images after which a subnet may be given up."""
+        if not self.quality.is_distance:
+            return laps(len(self.inputs))
+        wanted = self.screen_images
+        return (wanted,) if wanted is not None and wanted < len(self.inputs) else ()
+
+    @cached_property
+    def _segments(self) -> list[tuple[int, int]]:
+        """Images that are translated together: always the same, whether there are rivals or not."""
+        count = len(self.inputs)
+        ends = sorted({*range(SEGMENT, count, SEGMENT), *self._laps, count})
+        return list(zip([0, *ends], ends, strict=False))
+
+    def _screened(
+        self, count: int, beside: dict[str, list[Tensor]], rivals: Sequence[Rival]
+    ) -> float | None:
+        """An estimate of the loss where the cheap score says that a rival is better."""
+        if not (rivals and self.quality.is_distance and count in self._laps):
+            return None
+        return outdone(torch.cat(beside[STAND_IN]).numpy(), rivals)
+
+    def _raced(self, count: int, made: Measurement, rivals: Sequence[Rival]) -> float | None:
+        """An estimate of the loss where a rival is better for certain."""
+        if not rivals or self.quality.is_distance or count not in self._laps:
+            return None
+        return expected_loss(made.losses.numpy(), rivals)
 
     def estimate(self, subnet: Subnet) -> Estimate:
         """The score of one subnet with its interval, on all images of this evaluator."""
@@ -180,8 +243,8 @@ class Evaluator:
         )
 
     def fingerprint(self) -> str:
-        """Hash of weights, images, score and code: scores made otherwise are not reused."""
-        digest = hashlib.sha256(f"{CODE_VERSION} {self.quality.digest}".encode())
+        """Hash of weights, images, score, runtime and code: others' scores are not reused."""
+        digest = hashlib.sha256(f"{CODE_VERSION} {self.quality.digest} {self.runtime}".encode())
         for name, tensor in self.net.generator.state_dict().items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         digest.update(self.inputs.numpy().tobytes())

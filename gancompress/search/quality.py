@@ -54,6 +54,17 @@ class Quality:
         return 1.0 if self.lower_is_better else -1.0
 
     @property
+    def is_distance(self) -> bool:
+        """Whether it is a distance between sets, which has no losses of single images."""
+        return self.network is not None
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether it has a network, and that runs in eager PyTorch."""
+        owner = self.network or self.per_image
+        return getattr(owner, "compiled", owner) is None
+
+    @property
     def digest(self) -> str:
         """What tells its numbers from those of another score of the same name."""
         return f"{self.name} {getattr(self.network or self.per_image, 'digest', '')}"

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gancompress.elastic import Subnet
+from gancompress.search.problem import Problem
+from gancompress.search.trials import Trial
+
 LAPS = (0.25, 0.5)  # after these shares of the images
 MIN_IMAGES = 8
 SIGMAS = 4.0
@@ -23,7 +27,8 @@ class Rival:
 
     Attributes:
         loss: On all images.
-        values: Losses of single images, (N,) float64; numpy, so that processes copy it.
+        values: Losses of single images, (N,) float64; numpy, so that processes copy it. For a
+            distance between sets those of a cheap score that stands in for it.
     """
 
     loss: float
@@ -57,6 +62,50 @@ def expected_loss(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> f
     return None
 
 
+def outdone(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> float | None:
+    """The loss of a subnet that a cheaper one beats in a cheap score that stands in, or None.
+
+    It is outdone where its mean exceeds a rival's on the same images by more than a standard error
+    of the paired difference, which says nothing of how well one score stands in for the other. The
+    returned estimate is the largest loss among the rivals that outdo it.
+
+    Args:
+        values: Cheap losses of the images so far, (n,) float64, the first of the rivals' images.
+        rivals: Those to compare with; their `values` are cheap losses, too.
+    """
+    better = []
+    for rival in rivals:
+        difference = values - rival.values[: len(values)]
+        error = float(difference.std(ddof=1)) / len(values) ** 0.5
+        if float(difference.mean()) > error:
+            better.append(rival.loss)
+    return max(better, default=None)
+
+
 def closest(rivals: Sequence[tuple[float, Rival]], count: int = MAX_RIVALS) -> list[Rival]:
     """The rivals that decide soonest: those with the lowest losses, given as (loss, rival)."""
     return [rival for _, rival in sorted(rivals, key=lambda pair: pair[0])[:count]]
+
+
+def rivals_of(
+    problem: Problem, generation: Sequence[Subnet], trials: Sequence[Trial]
+) -> dict[Subnet, tuple[Rival, ...]]:
+    """For each subnet of a generation the best trials that cost no more on any axis.
+
+    Args:
+        problem: The space with all costs that a front is shown of.
+        generation: What is to be evaluated.
+        trials: Complete ones with losses of single images.
+    """
+    if not (trials and generation):
+        return dict.fromkeys(generation, ())
+    theirs = problem.space.genomes(trial.subnet for trial in trials)
+    ours = problem.space.genomes(generation)
+    cheaper = np.ones((len(generation), len(trials)), bool)
+    for name in problem.costs:
+        cheaper &= problem.values(theirs, name)[None] <= problem.values(ours, name)[:, None]
+    made = [Rival(trial.loss, np.array(trial.values)) for trial in trials]
+    return {
+        subnet: tuple(closest([(made[i].loss, made[i]) for i in np.flatnonzero(row)]))
+        for subnet, row in zip(generation, cheaper, strict=True)
+    }

@@ -28,6 +28,9 @@ class SearchResult:
         answers: The best under each budget, with intervals, beside uniform subnets.
         seconds: What evaluations took: forward, features, distance.
         predictor: What a guided search says of its predictor; empty for others.
+        runtime: What the subnets ran in.
+        stand_in: For a distance between sets, Kendall's rank agreement with the distance to the
+            teacher on a few images, over how many subnets and images; else empty.
     """
 
     metric: str
@@ -38,6 +41,8 @@ class SearchResult:
     answers: list[Answer] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     predictor: dict[str, float] = field(default_factory=dict)
+    runtime: str = "eager"
+    stand_in: dict[str, float] = field(default_factory=dict)
 
     @property
     def front(self) -> list[Trial]:
@@ -64,6 +69,8 @@ class SearchResult:
             "num_given_up": sum(not trial.complete for trial in self.trials),
             "seconds": self.seconds,
             "predictor": self.predictor,
+            "runtime": self.runtime,
+            "stand_in": self.stand_in,
             "trials": [trial.as_json(details=False) for trial in self.trials],
             "costs": self.costs,
             "front": [trial.as_json(details=False) for trial in self.front],
@@ -91,6 +98,8 @@ def load_result(run: Path) -> SearchResult:
             [Answer.from_json(text, entry) for text, entry in content["chosen"].items()],
             content["seconds"],
             content["predictor"],
+            content["runtime"],
+            content["stand_in"],
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(

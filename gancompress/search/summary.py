@@ -116,6 +116,15 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
 
 
+def stand_in_text(result: SearchResult) -> str:
+    """How far the distance to the teacher can stand in for the score; see `SearchResult`."""
+    found = result.stand_in
+    return (
+        f"teacher_mae on {found['images']:.0f} images ranks {found['subnets']:.0f} subnets as "
+        f"{result.metric} does with a Kendall tau of {found['kendall_tau']:.2f}"
+    )
+
+
 def write_search_report(result: SearchResult, evaluator: Evaluator, path: Path, split: str) -> None:
     """The page of a search alone.
 
@@ -132,7 +141,10 @@ def write_search_report(result: SearchResult, evaluator: Evaluator, path: Path, 
         "search": f"{len(result.trials)} subnets evaluated, {given_up} of them given up early",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}",
+        "subnets run in": result.runtime,
     }
+    if result.stand_in:
+        facts["cheap score"] = stand_in_text(result)
     report = Report(
         title="The front of subnets",
         facts=facts,

@@ -1,0 +1,79 @@
+"""What the trials of a search say: fronts, answers, and how far its helpers can be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from gancompress.config import SearchOptions
+from gancompress.search.answers import answers
+from gancompress.search.evaluator import Evaluator
+from gancompress.search.plan import Plan, search_split
+from gancompress.search.result import SearchResult
+from gancompress.search.searchers import Guided, Searcher
+from gancompress.search.searchers.regressor import kendall_tau
+from gancompress.search.trials import Trial
+
+PARTS = ("forward", "features", "distance")
+SCREEN_IMAGES = 16  # that a cheap score is judged on where the search has none
+
+
+def conclude(
+    options: SearchOptions,
+    plan: Plan,
+    evaluator: Evaluator,
+    searcher: Searcher,
+    trials: list[Trial],
+) -> SearchResult:
+    """The result of a search."""
+    quality = evaluator.quality
+    costs = plan.everything.costs
+    genomes = plan.net.space.genomes(trial.subnet for trial in trials)
+    whole = _on_all_images(options, plan, evaluator)
+    return SearchResult(
+        quality.name,
+        quality.lower_is_better,
+        plan.size,
+        trials,
+        {name: [float(value) for value in costs[name](genomes)] for name in costs},
+        answers(plan.problem, plan.budgets, trials, whole),
+        {name: sum(trial.seconds.get(name, 0.0) for trial in trials) for name in PARTS},
+        _predictor(plan, searcher, trials),
+        evaluator.runtime,
+        _stand_in(options, evaluator, trials),
+    )
+
+
+def _predictor(plan: Plan, searcher: Searcher, trials: Sequence[Trial]) -> dict[str, float]:
+    """How far a guided search's predictor can be believed, where there are enough trials."""
+    if not isinstance(searcher, Guided):
+        return {}
+    report = asdict(searcher.report(plan.problem, trials))
+    return {} if math.isnan(report["kendall_tau"]) else report
+
+
+def _stand_in(
+    options: SearchOptions, evaluator: Evaluator, trials: Sequence[Trial]
+) -> dict[str, float]:
+    """How the distance to the teacher on a few images ranks subnets, for a distance of sets."""
+    whole = [trial for trial in trials if trial.complete and trial.values]
+    if not evaluator.quality.is_distance or len(whole) < 3:
+        return {}
+    count = min(options.screen_images or SCREEN_IMAGES, len(evaluator.inputs))
+    cheap = np.array([np.mean(trial.values[:count]) for trial in whole])
+    tau = kendall_tau(cheap, np.array([trial.loss for trial in whole]))
+    return {"kendall_tau": tau, "subnets": len(whole), "images": count}
+
+
+def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evaluator:
+    """An evaluator over the whole search split."""
+    split = search_split(options, plan.size)
+    if len(split.inputs) == len(own.inputs):
+        return own
+    whole = Evaluator.of_split(own.net, own.teacher, split, None, own.batch_size, own.device)
+    whole.quality, whole.calibration = own.quality, own.calibration
+    whole.compiled = own.compiled
+    return whole

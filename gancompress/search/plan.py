@@ -1,0 +1,145 @@
+"""A search before anything has run: its space, costs, budgets and score, and its evaluator."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from gancompress.checkpoint.models import calibration_batches, run_splits
+from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.config import SearchOptions, SupernetOptions, load_options
+from gancompress.cost.table import load_device
+from gancompress.data import Split, load_split
+from gancompress.elastic import Supernet
+from gancompress.elastic.calibrate import norms_with_statistics
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.search.budgets import (
+    Budget,
+    default_budgets,
+    limited,
+    parse_budgets,
+    search_costs,
+)
+from gancompress.search.compiled import Workload, accelerated, compile_subnets
+from gancompress.search.evaluator import Evaluator
+from gancompress.search.problem import Problem
+from gancompress.search.quality import Quality, load_quality
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search before anything has run.
+
+    Attributes:
+        net: The supernet.
+        network: What its file says.
+        size: Side of the images.
+        everything: The space and all its costs.
+        problem: The same as far as the largest budgets: costs that have none are left out.
+        budgets: What is asked for.
+        quality: What is optimised.
+    """
+
+    net: Supernet
+    network: Network
+    size: int
+    everything: Problem
+    problem: Problem
+    budgets: list[Budget]
+    quality: Quality
+
+
+def plan_search(options: SearchOptions, device: torch.device) -> Plan:
+    """Read the supernet and check budgets and metric; the budgets first, as that takes no time.
+
+    Raises:
+        BudgetError: No subnet fits a budget; names the smallest cost.
+        ConfigError: A budget, the image size or the metric cannot be used.
+        CheckpointError: The supernet's run or the metric's weights are missing.
+    """
+    net, network = load_supernet(options.supernet)
+    size = options.size or int(network.header.get("image_size", 256))
+    _check_size(size, network.stride)
+    everything, problem, budgets = bounded(net, size, options)
+    quality = load_quality(options.metric, options.features, device)
+    if options.screen_images is not None and not quality.is_distance:
+        raise ConfigError(
+            "screen_images is for kid[...] and fid[...]; other metrics race by themselves"
+        )
+    return Plan(net, network, size, everything, problem, budgets, quality)
+
+
+def bounded(
+    net: Supernet, size: int, options: SearchOptions
+) -> tuple[Problem, Problem, list[Budget]]:
+    """All costs, what may be proposed under the budgets, and these; see `plan_search`."""
+    devices = {}
+    for path in options.devices:
+        device = load_device(path)
+        if device.name in devices:
+            raise ConfigError(f"{path}: another table is named {device.name}, too")
+        if device.doubt is not None:
+            logger.warning("%s", device.doubt)
+        devices[device.name] = device.predictor(net, size)
+    everything = Problem(net.space, search_costs(net, size, devices))
+    budgets = parse_budgets(options.budgets, everything.costs) or default_budgets(everything)
+    return everything, limited(everything, budgets, size), budgets
+
+
+def _check_size(size: int, stride: int) -> None:
+    if size % stride:
+        raise ConfigError(f"size={size} must be a multiple of the generators' stride {stride}")
+
+
+def trained_by(options: SearchOptions) -> SupernetOptions:
+    """What the supernet was trained with."""
+    return load_options(SupernetOptions, options.supernet / "config.yaml")
+
+
+def search_split(options: SearchOptions, size: int) -> Split:
+    """The images that the search sees: never those of the test split."""
+    before = trained_by(options)
+    return load_split(before.data, "search", size, run_splits(options.supernet, before.data))
+
+
+def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> Evaluator:
+    """Everything that evaluations share.
+
+    Raises:
+        CheckpointError: The supernet is in training.
+        ConfigError: The metric is unknown, or this data does not have what it needs; the runtime
+            cannot do this.
+        ExportError: The runtime that was asked for does not take the supernet.
+    """
+    before = trained_by(options)
+    progress = plan.network.header.get("progress", {})
+    if progress.get("images", 0) < progress.get("of", 0):
+        raise CheckpointError(
+            f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
+        )
+    split = search_split(options, plan.size)
+    teacher = load_network(options.supernet / "teacher.safetensors")
+    _check_size(plan.size, teacher.stride)
+    evaluator = Evaluator.of_split(
+        plan.net.to(device).eval(),
+        teacher.module.to(device).eval(),
+        split,
+        options.max_images,
+        options.batch_size,
+        device,
+    )
+    evaluator.quality = plan.quality
+    evaluator.screen_images = options.screen_images
+    evaluator.check()
+    work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
+    evaluator.compiled = compile_subnets(work, options.runtime, options.precision)
+    if evaluator.compiled is not None:
+        evaluator.quality = accelerated(plan.quality, evaluator.compiled.runtime, evaluator.size)
+    if norms_with_statistics(plan.net.generator):
+        splits = run_splits(options.supernet, before.data)
+        evaluator.calibration = list(calibration_batches(before.data, device, splits))
+    return evaluator
