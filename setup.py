@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "datasets": ["opencv-python-headless>=4.10"],
+        "openvino": ["openvino>=2025.4"],
         "test": [
             "clean-fid>=0.1.35",
             "mypy>=1.13",

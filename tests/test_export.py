@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -25,6 +26,9 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
 from gancompress.export import FORMATS, OnnxGenerator, export_network
 from gancompress.export.formats import Format
+from gancompress.export.job import Job
+from gancompress.export.proof import Proof
+from gancompress.export.rewrites import Trial
 from gancompress.inference.resize import resize_shorter
 from runs import TINY, write_teacher, write_tiny
 
@@ -129,13 +133,14 @@ def test_onnx_file_says_what_it_is(exported: Callable[[str], tuple[Network, Path
         "stride": 2,
         "range": [-1, 1],
         "layout": "NCHW RGB",
+        "type": "float32",
     }
 
 
 def test_proof_lies_beside_the_file(exported: Callable[[str], tuple[Network, Path]]) -> None:
     _, path = exported("tiny")
     proof = json.loads((path.parent / "generator.onnx.proof.json").read_text())
-    assert proof.keys() == {"file", "num_images", "max_difference", "tolerance"}
+    assert proof["sha256"] == {"generator.onnx": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert proof["file"] == "generator.onnx"
     assert proof["num_images"] == 16
     assert 0 <= proof["max_difference"] <= proof["tolerance"] == 1e-3
@@ -256,6 +261,11 @@ def test_translation_resizes_to_the_one_size_of_an_onnx_file(
 # -- tensors --------------------------------------------------------------------------------
 
 
+def as_json(proof: Proof) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(json.dumps(asdict(proof)))
+    return content
+
+
 def options_of(network: Network) -> dict[str, Any]:
     options: dict[str, Any] = network.description.get("generator", {})
     return options
@@ -269,8 +279,11 @@ def test_file_of_tensors_is_exact(
     made = network(family)
     path = tmp_path / f"file.{kind}"
     proof = export_network(made, kind, path, images(16, 64))
-    assert proof == type(proof)(path.name, 16, 0.0, 0.0)
-    assert json.loads(path.with_name(f"{path.name}.proof.json").read_text()) == asdict(proof)
+    assert (proof.file, proof.num_images, proof.tolerance) == (path.name, 16, 0.0)
+    assert {check.kind: check.max_difference for check in proof.checks} == dict.fromkeys(
+        ("real", "faint", "noise", "flat"), 0.0
+    )
+    assert json.loads(path.with_name(f"{path.name}.proof.json").read_text()) == as_json(proof)
     again = load_network(path, None if options_of(made) else TINY)
     x = floats(2, 64, 64)
     with torch.no_grad():
@@ -323,18 +336,20 @@ def test_dense_pth_file_has_the_names_that_others_load(
 # -- what is refused ------------------------------------------------------------------------
 
 
-def write_corrupt(path: Path, network: Network) -> None:
+def write_corrupt(path: Path, job: Job) -> list[Trial]:
     """As a faulty exporter does: a file that loads, with one weight changed."""
-    weight = network.module.get_parameter("model.1.weight")
+    weight = job.network.module.get_parameter("model.1.weight")
     with torch.no_grad():
         weight[0, 0, 0, 0] += 1
-        PTH.write(path, network)
+        trials = PTH.write(path, job)
         weight[0, 0, 0, 0] -= 1
+    return trials
 
 
-def write_half(path: Path, network: Network) -> None:
-    PTH.write(path, network)
+def write_half(path: Path, job: Job) -> list[Trial]:
+    trials = PTH.write(path, job)
     path.write_bytes(path.read_bytes()[:-200])
+    return trials
 
 
 def read_nan(path: Path, network: Network) -> Callable[[Tensor], Tensor]:

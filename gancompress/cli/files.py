@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,33 +14,84 @@ from gancompress.cli.context import Context, existing
 from gancompress.config import DataOptions
 from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
-from gancompress.export import FORMATS, export_network
+from gancompress.export import FORMATS, ExportOptions, Proof, export_network
+from gancompress.export.formats import require_format
+from gancompress.export.rewrites import CHOICES
 from gancompress.inference import TranslateOptions, load_generator, translate_path
-from gancompress.tables import lookup
 
 NUM_PROOF_IMAGES = 16
+
+
+def export_flags(command: argparse.ArgumentParser) -> None:
+    """The flags of `gancompress export` that say how to write."""
+    command.add_argument("--to", default="onnx", help=", ".join(FORMATS))
+    command.add_argument("--output", type=Path, help="file to write")
+    command.add_argument("--images", type=Path, help="real inputs for the proof")
+    command.add_argument(
+        "--uint8", action="store_true", help="images (N, H, W, 3) uint8 in and out of a graph"
+    )
+    command.add_argument(
+        "--half-weights", action="store_true", help="store a graph's weights in half precision"
+    )
+    command.add_argument(
+        "--rewrite",
+        default="measured",
+        metavar="CHOICE",
+        help=f"when to keep a faster form of a graph: {', '.join(CHOICES)}",
+    )
 
 
 def run_export(context: Context) -> None:
     """Write one generator to a file, and prove that it computes the same images."""
     args = context.args
     refuse_options(context)
-    kind = lookup(FORMATS, args.to, "export format")
+    options = ExportOptions(args.uint8, args.half_weights, args.rewrite)
+    kind = require_format(args.to, options)
     network = load_model(existing(args.model, "model"), args.subnet, args.module)
-    name = network.header.get("subnet", "generator")
     folder = args.model if args.model.is_dir() else args.model.parent
-    default = "latest_net_G" if args.to == "pth" else f"{name}"
-    path = args.output or folder / "export" / f"{default}{kind.suffix}"
+    path = args.output or folder / "export" / _file_name(network, args.to, options)
     if context.args.dry_run:
         context.say(f"would write {path}: {describe(network)}")
         context.result({"path": str(path), **describe(network)})
         return
-    proof = export_network(network, args.to, path, proof_images(args.model, network, args.images))
-    context.say(
-        f"{path} ({path.stat().st_size / 1e6:.2f} MB): largest difference to the generator in "
-        f"memory {proof.max_difference:.3g} on {proof.num_images} real images"
-    )
-    context.result({"path": str(path), **asdict(proof)})
+    number = NUM_PROOF_IMAGES * (1 if kind.min_psnr_db is None else 2)  # half of them calibrate
+    images = proof_images(args.model, network, args.images, number)
+    proof = export_network(network, args.to, path, images, options)
+    size = sum(file.stat().st_size for file in kind.files(path))
+    context.say(f"{path} ({size / 1e6:.2f} MB), run by {proof.runtime}:\n{_proof_lines(proof)}")
+    context.result({"path": str(path), "size_mb": size / 1e6, **asdict(proof)})
+
+
+def _file_name(network: Network, kind: str, options: ExportOptions) -> str:
+    stem = "latest_net_G" if kind == "pth" else str(network.header.get("subnet", "generator"))
+    forms = (".uint8" * options.uint8, ".half" * options.half_weights)
+    return f"{stem}{''.join(forms)}{FORMATS[kind].suffix}"
+
+
+def _proof_lines(proof: Proof) -> str:
+    """What was compared, one line for each kind of image, rewrite and warning."""
+    lines = []
+    for check in proof.checks:
+        psnr = "equal" if check.psnr_db is None else f"PSNR {check.psnr_db:.1f} dB"
+        note = f"; {check.note}" if check.note else ""
+        number = proof.num_images if check.kind == "real" else check.num_images
+        lines.append(
+            f"  differs from the generator in memory by at most {check.max_difference:.3g} on "
+            f"{_plural(number, f'{check.kind} image')}, {psnr}{note}"
+        )
+    for trial in proof.rewrites:
+        times = "not measured"
+        if trial.speed_up is not None and trial.interval is not None:
+            low, high = trial.interval
+            times = f"{trial.speed_up:.3g} times as fast (99% interval {low:.3g} to {high:.3g})"
+        lines.append(f"  {trial.name}: {times}, {'kept' if trial.is_kept else 'not kept'}")
+    if proof.warning:
+        lines.append(f"  warning: {proof.warning}")
+    return "\n".join(lines)
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def refuse_options(context: Context) -> None:
@@ -52,28 +104,32 @@ def refuse_options(context: Context) -> None:
         raise ConfigError(f"--set and --seed say nothing here: {context.overrides()[0]}")
 
 
-def proof_images(model: Path, network: Network, folder: Path | None) -> list[Tensor]:
+def proof_images(
+    model: Path, network: Network, folder: Path | None, number: int = NUM_PROOF_IMAGES
+) -> list[Tensor]:
     """Real inputs for a proof, cropped to the generator's stride; (3, H, W) uint8.
 
     Raises:
         ConfigError: No images are known for this model.
     """
     if folder is not None:
-        files = list_images(folder)[:NUM_PROOF_IMAGES]
+        files = list_images(folder)[:number]
         return [_crop(to_tensor(read_image(path)), network.stride) for path in files]
     data = run_data(model)
     if data is None:
         raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")
     options, size = data
-    return data_images(options, size, run_splits(model, options))
+    return data_images(options, size, run_splits(model, options), number)
 
 
-def data_images(data: DataOptions, size: int, splits: Splits) -> list[Tensor]:
-    """Up to 16 inputs, of the search split and then of the training split."""
+def data_images(
+    data: DataOptions, size: int, splits: Splits, number: int = NUM_PROOF_IMAGES
+) -> list[Tensor]:
+    """Up to so many inputs, of the search split and then of the training split."""
     images: list[Tensor] = []
     for split in ("search", "train"):
         inputs = load_split(data, split, size, splits).inputs
-        images += [inputs[i] for i in spread(len(inputs), NUM_PROOF_IMAGES - len(images))]
+        images += [inputs[i] for i in spread(len(inputs), number - len(images))]
     return images
 
 

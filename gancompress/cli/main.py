@@ -18,7 +18,7 @@ from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import Context, choose_device, common_flags, warn
 from gancompress.cli.evaluate import evaluate_flags, run_evaluate
-from gancompress.cli.files import run_export, run_translate
+from gancompress.cli.files import export_flags, run_export, run_translate
 from gancompress.cli.latency import latency_flags, run_latency
 from gancompress.cli.profile import profile_flags, run_profile
 from gancompress.cli.search import run_search, search_flags
@@ -68,9 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("export", "a file, and a proof that it computes the same images")
     command.add_argument("model", type=Path, help="run folder or checkpoint")
     _model_flags(command)
-    command.add_argument("--to", default="onnx", help="safetensors, pth or onnx")
-    command.add_argument("--output", type=Path, help="file to write")
-    command.add_argument("--images", type=Path, help="real inputs for the proof")
+    export_flags(command)
     command = add("translate", "translate an image, a folder or a video")
     command.add_argument("model", type=Path, help="run folder, checkpoint, or ONNX file")
     command.add_argument("input", type=Path)

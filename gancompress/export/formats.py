@@ -1,43 +1,41 @@
-"""Files that hold one generator, and the proof that they compute the same images."""
+"""Kinds of files that hold one generator."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import onnx
 import torch
-from torch import Tensor
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.network import Network, load_network, save_network
+from gancompress.cost import Comparison, time_calls
 from gancompress.data import to_float
-from gancompress.errors import CheckpointError, DataError, ExportError
-from gancompress.export.onnx import OnnxGenerator, export_onnx
+from gancompress.errors import ConfigError
+from gancompress.export.graphs import with_bytes, with_half_weights
+from gancompress.export.job import ExportOptions, Job
+from gancompress.export.onnx import (
+    OnnxGenerator,
+    describe_bytes,
+    get_header,
+    onnx_model,
+    set_header,
+)
+from gancompress.export.openvino import OpenVinoGenerator, export_openvino, require_openvino
+from gancompress.export.program import ProgramGenerator, export_program
+from gancompress.export.proof import Generator
+from gancompress.export.quantise import quantise
+from gancompress.export.rewrites import CHOICES, Trial, rewrite
 from gancompress.tables import lookup
 
-Generator = Callable[[Tensor], Tensor]
+TOLERANCE = 1e-3  # of images in [-1, 1]
+INT8_PSNR_DB = 25.0
+"""Least accepted; the published horse2zebra generator has 27 on its worst of 16 photos."""
 
-
-@dataclass(frozen=True)
-class Proof:
-    """What was compared.
-
-    Attributes:
-        file: The exported file.
-        num_images: Real images translated by the file and by the generator in memory.
-        max_difference: Largest |difference| of any output value, images being in [-1, 1].
-        tolerance: The largest that is accepted.
-    """
-
-    file: str
-    num_images: int
-    max_difference: float
-    tolerance: float
+ROUNDS = 15  # of a rewrite's measurement
 
 
 @dataclass(frozen=True)
@@ -46,37 +44,92 @@ class Format:
 
     Attributes:
         suffix: Of its name.
-        write: From (path, network).
+        write: Writes it, and says which rewrites were tried.
         read: From a path to a callable that runs the file by itself.
+        runtime: The package that runs it.
         tolerance: Largest accepted difference to the generator in memory.
+        min_psnr_db: Least accepted PSNR to it, where that decides instead.
+        companions: Suffixes of further files that belong to it.
+        is_graph: Whether `ExportOptions` say anything about it.
     """
 
     suffix: str
-    write: Callable[[Path, Network], None]
+    write: Callable[[Path, Job], list[Trial]]
     read: Callable[[Path, Network], Generator]
-    tolerance: float
+    runtime: str = "torch"
+    tolerance: float = TOLERANCE
+    min_psnr_db: float | None = None
+    companions: tuple[str, ...] = ()
+    is_graph: bool = False
+
+    def files(self, path: Path) -> list[Path]:
+        """All files of an export; that which others refer to comes last."""
+        return [*(path.with_suffix(suffix) for suffix in self.companions), path]
 
 
-def _header(network: Network) -> dict[str, Any]:
-    kept = ("subnet", "image_size")
-    return {key: network.header[key] for key in kept if key in network.header}
+def _write_safetensors(path: Path, job: Job) -> list[Trial]:
+    header = {key: value for key, value in job.header.items() if key != "network"}
+    save_network(path, job.network.module, job.network.description, **header)
+    return []
 
 
-def _write_safetensors(path: Path, network: Network) -> None:
-    save_network(path, network.module, network.description, **_header(network))
-
-
-def _write_pth(path: Path, network: Network) -> None:
+def _write_pth(path: Path, job: Job) -> list[Trial]:
     """A bare state dict, as pytorch-CycleGAN-and-pix2pix and gan-compression load it."""
     buffer = io.BytesIO()
-    state = {name: tensor.detach().cpu() for name, tensor in network.module.state_dict().items()}
-    torch.save(state, buffer)
+    state = job.network.module.state_dict()
+    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
     write_atomic(path, buffer.getvalue())
+    return []
 
 
-def _write_onnx(path: Path, network: Network) -> None:
-    header = {"network": network.description, **_header(network)}
-    export_onnx(path, network.module, network.stride, header)
+def _write_program(path: Path, job: Job) -> list[Trial]:
+    export_program(path, job.network.module, job.network.stride, job.header)
+    return []
+
+
+def _write_onnx(path: Path, job: Job) -> list[Trial]:
+    model, trials = _graph(job, OnnxGenerator)
+    write_atomic(path, model.SerializeToString())
+    return trials
+
+
+def _write_int8(path: Path, job: Job) -> list[Trial]:
+    model, trials = _graph(job, OnnxGenerator, lambda model: quantise(model, job.images))
+    write_atomic(path, model.SerializeToString())
+    return trials
+
+
+def _write_openvino(path: Path, job: Job) -> list[Trial]:
+    require_openvino()
+    wide = replace(job, options=replace(job.options, half_weights=False))
+    model, trials = _graph(wide, OpenVinoGenerator)
+    export_openvino(path, model, job.options.half_weights)
+    return trials
+
+
+def _graph(
+    job: Job,
+    runtime: Callable[[bytes, int], Generator],
+    change: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model,
+) -> tuple[onnx.ModelProto, list[Trial]]:
+    """The graph of a job: as exported, changed, rewritten where that is faster in its runtime."""
+    network, options = job.network, job.options
+    x = to_float(job.images[0][None])
+
+    def compare(one: onnx.ModelProto, other: onnx.ModelProto) -> Comparison:
+        runs = [runtime(model.SerializeToString(), 1) for model in (one, other)]
+        calls = {str(number): lambda run=run: run(x) for number, run in enumerate(runs)}
+        return time_calls(calls, ROUNDS).compare("0", "1")
+
+    plain = change(onnx_model(network.module, network.stride, job.header))
+    model, trials = rewrite(plain, network.stride, options.rewrite, compare)
+    if options.half_weights:
+        model = with_half_weights(model)
+    if options.uint8:
+        model = with_bytes(model)
+        set_header(model, describe_bytes(get_header(model)))
+    onnx.checker.check_model(model)
+    return model, trials
 
 
 def _read_tensors(path: Path, network: Network) -> Generator:
@@ -84,60 +137,45 @@ def _read_tensors(path: Path, network: Network) -> Generator:
 
 
 FORMATS: dict[str, Format] = {
-    "safetensors": Format(".safetensors", _write_safetensors, _read_tensors, 0.0),
-    "pth": Format(".pth", _write_pth, _read_tensors, 0.0),
-    "onnx": Format(".onnx", _write_onnx, lambda path, _: OnnxGenerator(path), 1e-3),
+    "safetensors": Format(".safetensors", _write_safetensors, _read_tensors, tolerance=0.0),
+    "pth": Format(".pth", _write_pth, _read_tensors, tolerance=0.0),
+    "pt2": Format(".pt2", _write_program, lambda path, _: ProgramGenerator(path)),
+    "onnx": Format(
+        ".onnx", _write_onnx, lambda path, _: OnnxGenerator(path), "onnxruntime", is_graph=True
+    ),
+    "onnx-int8": Format(
+        ".int8.onnx",
+        _write_int8,
+        lambda path, _: OnnxGenerator(path),
+        "onnxruntime",
+        min_psnr_db=INT8_PSNR_DB,
+        is_graph=True,
+    ),
+    "openvino": Format(
+        ".xml",
+        _write_openvino,
+        lambda path, _: OpenVinoGenerator(path),
+        "openvino",
+        companions=(".bin",),
+        is_graph=True,
+    ),
 }
 
 
-def export_network(network: Network, kind: str, path: Path, images: list[Tensor]) -> Proof:
-    """Write a generator to a file, run that file, and compare.
-
-    Args:
-        network: On the CPU, in evaluation mode.
-        kind: Entry of `FORMATS`.
-        path: Where to write.
-        images: Real inputs (3, H, W) uint8, sides multiples of the stride; 16 or more if possible.
-
-    Returns:
-        The proof; also written beside the file as `FILE.proof.json`.
+def require_format(kind: str, options: ExportOptions) -> Format:
+    """The format that can be written here with these options.
 
     Raises:
-        ExportError: The file computes other images, or cannot be read; an older one stays.
-        DataError: No images.
+        ConfigError: There is none, an option says nothing about it, or its package is missing.
     """
     entry = lookup(FORMATS, kind, "export format")
-    if not images:
-        raise DataError("the proof needs real images, there are none")
-    note = path.with_name(f"{path.name}.proof.json")
-    draft = path.with_name(f".{path.stem}.unproven{path.suffix}")
-    try:
-        entry.write(draft, network)
-        difference = _largest_difference(network.module, entry.read(draft, network), images)
-        if not difference <= entry.tolerance:
-            raise ExportError(
-                f"{path} would differ from the generator by {difference:.3g} (accepted: "
-                f"{entry.tolerance:.3g}); it was not written"
-            )
-        note.unlink(missing_ok=True)  # that of an older file proves nothing for this one
-        draft.replace(path)
-    except CheckpointError as error:
-        raise ExportError(f"{error}\n  {path} was not written.") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    proof = Proof(path.name, len(images), difference, entry.tolerance)
-    write_atomic(note, json.dumps(asdict(proof)).encode())
-    return proof
-
-
-@torch.inference_mode()
-def _largest_difference(one: Generator, other: Generator, images: list[Tensor]) -> float:
-    """Over all images, over some in batches of two, and over some twice as wide."""
-    pairs = [torch.stack([a, b]) for a, b in pairwise(images[:3]) if a.shape == b.shape]
-    wide = [torch.cat([image, image], 2)[None] for image in images[:2]]
-    largest = 0.0
-    for batch in (*(image[None] for image in images), *pairs, *wide):
-        x = to_float(batch)
-        difference = (one(x) - other(x)).abs().max()
-        largest = float(torch.maximum(difference, torch.tensor(largest)))  # keeps NaN
-    return largest
+    lookup({choice: None for choice in CHOICES}, options.rewrite, "choice of --rewrite")
+    if not entry.is_graph and options != ExportOptions():
+        graphs = ", ".join(name for name, other in FORMATS.items() if other.is_graph)
+        raise ConfigError(
+            f"--uint8, --half-weights and --rewrite change graphs ({graphs}); they say nothing "
+            f"about --to {kind}"
+        )
+    if entry.runtime == "openvino":
+        require_openvino()
+    return entry

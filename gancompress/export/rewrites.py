@@ -7,13 +7,17 @@ same, or None where it does not apply. What it is given stays as it was.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from gancompress.cost import Comparison
+
 Rewrite = Callable[[onnx.ModelProto, int], onnx.ModelProto | None]
+Compare = Callable[[onnx.ModelProto, onnx.ModelProto], Comparison]
 
 MAX_CHANNELS = 4
 """Of the output of a convolution that is merged; more of them keep the processor busy anyway."""
@@ -50,6 +54,54 @@ def merge_last_convolution(model: onnx.ModelProto, stride: int) -> onnx.ModelPro
 
 REWRITES: dict[str, Rewrite] = {"merged last convolution": merge_last_convolution}
 """By the name that a proof gives them."""
+
+CHOICES = ("measured", "always", "never")
+"""When a rewrite is kept: where it is faster here, wherever it applies, or not at all."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one rewrite.
+
+    Attributes:
+        name: Entry of `REWRITES`.
+        is_kept: Whether the file has it.
+        speed_up: Of the rewritten graph against the one without, medians of rounds in turn; None
+            where it was not measured.
+        interval: Of that speed-up (99 %); one that holds 1 means that no gain was seen.
+    """
+
+    name: str
+    is_kept: bool
+    speed_up: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def rewrite(
+    model: onnx.ModelProto, stride: int, choice: str, compare: Compare
+) -> tuple[onnx.ModelProto, list[Trial]]:
+    """The model with the rewrites that win, and what became of each that applies.
+
+    Args:
+        model: Of a generator (N, C, H, W) whose H and W are multiples of `stride`.
+        stride: As the generator's.
+        choice: One of `CHOICES`.
+        compare: Measures how many times faster the first model is than the second.
+    """
+    trials = []
+    for name, change in REWRITES.items():
+        changed = change(model, stride) if choice != "never" else None
+        if changed is None:
+            continue
+        if choice == "always":
+            trial = Trial(name, True)
+        else:
+            found = compare(changed, model)
+            is_faster = found.is_ranked and found.speed_up > 1
+            trial = Trial(name, is_faster, found.speed_up, (found.low, found.high))
+        trials.append(trial)
+        model = changed if trial.is_kept else model
+    return model, trials
 
 
 def _is_plain(node: Any, weight: np.ndarray[Any, Any]) -> bool:

@@ -1,0 +1,142 @@
+"""OpenVINO files: made of the ONNX graph, run by OpenVINO on the CPU in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from gancompress.data import to_float, to_uint8
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.export.onnx import HEADER, get_header, read_header, require_shape
+
+OPEN_SHAPES = 4
+"""Compiled networks that are kept, one for each shape of input."""
+
+
+def require_openvino() -> ModuleType:
+    """The optional package.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise ConfigError(
+            "OpenVINO files need the package openvino, which is not installed\n"
+            "  pip install 'gancompress[openvino]'"
+        ) from None
+    module: ModuleType = openvino
+    return module
+
+
+def export_openvino(path: Path, model: onnx.ModelProto, half_weights: bool) -> None:
+    """Write an ONNX graph as PATH (.xml) and its weights beside it (.bin).
+
+    Args:
+        path: The file of the graph.
+        model: With the header in its metadata.
+        half_weights: Whether to store weights in half precision.
+    """
+    openvino = require_openvino()
+    made = openvino.Core().read_model(model.SerializeToString())
+    made.set_rt_info(get_header(model), [HEADER])
+    openvino.save_model(made, path, compress_to_fp16=half_weights)
+
+
+def run_in_openvino(source: Path | bytes, threads: int | None) -> Any:
+    """A model that is ready to be compiled, and how: (core, model, settings)."""
+    openvino = require_openvino()
+    core = openvino.Core()
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it
+    }
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return core, core.read_model(source), settings
+
+
+class OpenVinoGenerator:
+    """An OpenVINO file as a callable from (N, 3, H, W) to images, both in [-1, 1].
+
+    It is compiled for every shape of input, which takes about a second and makes it faster than
+    one network for all shapes.
+
+    Attributes:
+        header: What the file says of itself.
+        is_bytes: Whether the graph itself takes and gives (N, H, W, 3) uint8.
+        side: None: it takes images of all sizes.
+        stride: What H and W must be multiples of.
+
+    Args:
+        path: The `.xml` file, or a serialised ONNX model.
+        threads: Of the computation; the runtime's choice by default.
+
+    Raises:
+        CheckpointError: Not readable.
+        ConfigError: OpenVINO is not installed.
+    """
+
+    def __init__(self, path: Path | bytes, threads: int | None = None) -> None:
+        self.path = path if isinstance(path, Path) else Path("graph")
+        self.side: int | None = None
+        if isinstance(path, Path) and not path.exists():
+            raise CheckpointError(f"no model {path}")
+        require_openvino()
+        try:
+            self._core, self._model, self._settings = run_in_openvino(path, threads)
+        except Exception as error:  # the runtime raises types of its own
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = lines[-1].strip() if lines else type(error).__name__
+            raise CheckpointError(f"{self.path}: not a readable OpenVINO file: {reason}") from None
+        if len(self._model.inputs) != 1 or len(self._model.inputs[0].partial_shape) != 4:
+            raise CheckpointError(f"{self.path}: no generator with one input (N, C, H, W)")
+        self.header = self._read_header()
+        self.stride = int(self.header.get("stride", 4))
+        self.is_bytes = self._model.inputs[0].element_type.get_type_name() == "u8"
+        self._compiled: dict[tuple[int, ...], Callable[[Any], Any]] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Translate images.
+
+        Raises:
+            CheckpointError: H or W is no multiple of the stride.
+        """
+        require_shape(self.path, x, self.stride)
+        if not self.is_bytes:
+            return torch.from_numpy(self.run(x.cpu().contiguous().numpy()))
+        pixels = to_uint8(x.cpu()).permute(0, 2, 3, 1).contiguous().numpy()
+        return to_float(torch.from_numpy(self.run(pixels)).permute(0, 3, 1, 2))
+
+    def run(self, image: Any) -> Any:
+        """The bare graph, from an array of its own layout and type to another one."""
+        if image.shape not in self._compiled:
+            while len(self._compiled) >= OPEN_SHAPES:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[image.shape] = self._compile(image.shape)
+        return self._compiled[image.shape](image)
+
+    def _compile(self, shape: tuple[int, ...]) -> Callable[[Any], Any]:
+        model = self._model.clone()
+        model.reshape(list(shape))
+        try:
+            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        except Exception as error:  # the runtime raises types of its own
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"{self.path} does not run on {shape}: {reason}") from None
+        return lambda image: request.infer({0: image})[0].copy()
+
+    def _read_header(self) -> dict[str, Any]:
+        try:
+            text = str(self._model.get_rt_info([HEADER]).astype(str))
+        except Exception:  # a file of somebody else's has none
+            text = json.dumps({})
+        return read_header({HEADER: text}, self.path)
