@@ -125,7 +125,10 @@ def test_onnx_file_says_what_it_is(exported: Callable[[str], tuple[Network, Path
     operations = {node.op_type for node in model.graph.node}
     assert "InstanceNormalization" in operations
     assert "Loop" not in operations
-    header = OnnxGenerator(path).header
+    header = dict(OnnxGenerator(path).header)
+    costs = header.pop("costs")
+    assert costs.pop("params") == sum(p.numel() for p in network.module.parameters())
+    assert costs.keys() == {"side", "macs", "macs_paper"}
     assert header == {
         "network": network.description,
         "subnet": network.header["subnet"],

@@ -38,7 +38,7 @@ class Profile:
         params: Parameters.
         macs: Multiply-accumulates.
         macs_paper: With transposed convolutions counted at their output size.
-        peak_memory_mb: Most fp32 activations that live at one time; None for ONNX files.
+        peak_memory_mb: Most fp32 activations that live at one time; None for exported files.
         size_mb: Of the weights' file, in 10^6 bytes.
         size_of: Which file that is.
         threads: Of the runtime.
@@ -69,7 +69,7 @@ class Profile:
 
 def profile_flags(command: argparse.ArgumentParser) -> None:
     """The flags of `gancompress profile`."""
-    command.add_argument("model", nargs="?", type=Path, help="run folder, checkpoint, ONNX file")
+    command.add_argument("model", nargs="?", type=Path, help="run, checkpoint, exported file")
     command.add_argument("--subnet", help="config string; for a supernet or search")
     command.add_argument("--module", help="package.module:factory of a foreign network")
     command.add_argument("--generator", help="a generator family by name, untrained")

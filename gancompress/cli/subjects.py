@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
 from gancompress.cost.onnx import onnx_costs
 from gancompress.elastic import CostModel
-from gancompress.errors import ConfigError
-from gancompress.export import OnnxGenerator
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.export import FORMATS, OnnxGenerator, OpenVinoGenerator, ProgramGenerator
 
 Size = tuple[int, int]
 
@@ -160,25 +161,82 @@ class OnnxSubject(Subject):
         return lambda: self.body(image)
 
 
+class ExportedSubject(Subject):
+    """A file of torch.export or OpenVINO, whose header tells its network's costs.
+
+    Args:
+        path: The file.
+        threads: Of the computation.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        kind = FORMATS["openvino" if path.suffix == ".xml" else "pt2"]
+        self.path = path
+        self.body: OpenVinoGenerator | ProgramGenerator = (
+            OpenVinoGenerator(path, threads) if path.suffix == ".xml" else ProgramGenerator(path)
+        )
+        header = self.body.header
+        name = "OpenVINO" if path.suffix == ".xml" else "torch.export"
+        self.name, self.stride = str(path), self.body.stride
+        self.network = f"{name}, subnet {header['subnet']}" if "subnet" in header else name
+        self.image_size = _square(header.get("image_size"))
+        files = [file for file in reversed(kind.files(path)) if file.exists()]
+        self.size_bytes = sum(file.stat().st_size for file in files)
+        self.size_of = " + ".join(file.name for file in files)
+        self.runtime = f"{name} {version(kind.runtime)}"
+
+    def counts(self, size: Size) -> tuple[int, int, int]:
+        """See `Subject`.
+
+        Raises:
+            CheckpointError: The header does not tell.
+        """
+        try:
+            costs = self.body.header["costs"]
+            params, side, *macs = (
+                int(costs[key]) for key in ("params", "side", "macs", "macs_paper")
+            )
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(
+                f"{self.path} does not say its MACs\n  Profile the generator that it is made of"
+            ) from None
+        true, paper = (each * size[0] * size[1] // side**2 for each in macs)
+        return params, true, paper
+
+    def peak_bytes(self, size: Size) -> int | None:
+        """Not known: the runtime plans its memory itself."""
+        return None
+
+    def place(self, device: torch.device) -> str:
+        """On the CPU, whatever the device."""
+        return "cpu"
+
+    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
+        """See `Subject`."""
+        image = _noise(3, size)
+        self.body(image)
+        return lambda: self.body(image)
+
+
 def open_subject(path: Path, subnet: str | None, factory: str | None, threads: int) -> Subject:
-    """The generator of a run folder, a checkpoint or an ONNX file.
+    """The generator of a run folder, a checkpoint or an exported file.
 
     Args:
         path: Any MODEL.
         subnet: Which subnet of a supernet or search; see `load_model` for the default.
         factory: `package.module:factory` for the tensors of a network that is not ours.
-        threads: Of an ONNX file's session.
+        threads: Of an exported file's computation.
 
     Raises:
         CheckpointError: The file is damaged, or its tensors do not fit.
         ConfigError: There is nothing, or the subnet or factory says nothing about it.
         SpaceError: The subnet does not belong to the supernet.
     """
-    if existing(path, "model").suffix != ".onnx":
+    if existing(path, "model").suffix not in (".onnx", ".xml", ".pt2"):
         return NetworkSubject(str(path), load_model(path, subnet, factory, calibrate=False))
     if subnet is not None or factory is not None:
-        raise ConfigError("an ONNX file holds one network; --subnet and --module say nothing")
-    return OnnxSubject(path, threads)
+        raise ConfigError(f"{path} holds one network; --subnet and --module say nothing")
+    return OnnxSubject(path, threads) if path.suffix == ".onnx" else ExportedSubject(path, threads)
 
 
 def _external_files(path: Path) -> list[Path]:

@@ -52,7 +52,10 @@ class OnnxCosts:
 
 
 def onnx_costs(path: Path, size: tuple[int, int]) -> OnnxCosts:
-    """Costs of an ONNX file with one image input (N, C, H, W).
+    """Costs of an ONNX file with one image input: (N, C, H, W), or (N, H, W, 3) uint8.
+
+    A convolution that computes blocks of 2x2 pixels with zeros around its kernels (see
+    `shifted_kernels`) counts as the convolution that it stands for.
 
     Args:
         path: The file.
@@ -82,14 +85,33 @@ def _set_size(model: Any, size: tuple[int, int], path: Path) -> None:
     dims: Any = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
     if len(dims) != 4:
         raise CheckpointError(f"{path}: no generator with one input (N, C, H, W)")
-    for place, wanted in ((0, 1), (2, size[0]), (3, size[1])):
+    is_bytes = inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    rows, columns = (1, 2) if is_bytes else (2, 3)
+    for place, wanted in ((0, 1), (rows, size[0]), (columns, size[1])):
         if place and dims[place].dim_value not in (0, wanted):
-            own = f"{dims[2].dim_value}x{dims[3].dim_value}"
+            own = f"{dims[rows].dim_value}x{dims[columns].dim_value}"
             raise ConfigError(f"{path} was exported for images of {own}, not {size[0]}x{size[1]}")
         dims[place].dim_value = wanted
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
+
+
+def shifted_kernels(weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Kernels of a convolution of stride 2 whose outputs are the 2x2 blocks of one of stride 1.
+
+    Args:
+        weight: (C, I, k, l).
+
+    Returns:
+        (4C, I, k + 1, l + 1), zeros around every kernel; channels in DepthToSpace's order CRD.
+    """
+    out, into, height, width = weight.shape
+    kernels = np.zeros((out, 2, 2, into, height + 1, width + 1), weight.dtype)
+    for down in range(2):
+        for right in range(2):
+            kernels[:, down, right, :, down : down + height, right : right + width] = weight
+    return kernels.reshape(4 * out, into, height + 1, width + 1)
 
 
 class _Graph:
@@ -102,11 +124,18 @@ class _Graph:
             if node.op_type == "Constant" and node.attribute[0].HasField("t"):
                 self.stored[node.output[0]] = node.attribute[0].t
         self.nodes = model.graph.node
+        shuffled = {n.input[0] for n in self.nodes if n.op_type == "DepthToSpace"}
+        self.merged = {
+            node.output[0]
+            for node in self.nodes
+            if node.op_type == "Conv" and node.output[0] in shuffled and self._is_merged(node)
+        }
         self.shapes = self._shapes(model)
 
     def params(self) -> int:
         """See `OnnxCosts`."""
         names: set[str] = set()
+        merged: int = 0
         for node in self.nodes:
             places = WEIGHTED.get(node.op_type, ())
             if node.op_type in NORMS and not self._is_plain(node):
@@ -114,13 +143,24 @@ class _Graph:
             for place in places:
                 if place < len(node.input):
                     names.add(self._origin(node.input[place]))
-        return sum(math.prod(self.stored[name].dims) for name in names & self.stored.keys())
+            if node.output[0] in self.merged:
+                own = {self._origin(name) for name in node.input[1:]}
+                names -= own
+                merged += self._kernel_size(node) + sum(
+                    math.prod(self.stored[name].dims) // 4
+                    for name in own
+                    if len(self.stored[name].dims) == 1
+                )
+        stored = names & self.stored.keys()
+        return merged + int(sum(math.prod(self.stored[name].dims) for name in stored))
 
     def macs(self, node: Any) -> tuple[int, int]:
         """Multiply-accumulates of a node: true, and as the papers count."""
         kind, out = node.op_type, node.output[0]
         if kind in ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"):
             weights = math.prod(self.shapes[node.input[WEIGHTED[kind][0]]])
+            if out in self.merged:
+                weights = 4 * self._kernel_size(node)  # once for each of the pixels of a block
             paper = weights * math.prod(self.shapes[out][2:])
             if kind == "ConvTranspose":  # once for each input position
                 return weights * math.prod(self.shapes[node.input[0]][2:]), paper
@@ -134,6 +174,19 @@ class _Graph:
             return 0, 0
         total = math.prod(self.shapes[out]) * inner
         return total, total
+
+    def _is_merged(self, node: Any) -> bool:
+        strides = [tuple(a.ints) for a in node.attribute if a.name == "strides"]
+        if strides != [(2, 2)] or self._origin(node.input[1]) not in self.stored:
+            return False
+        weight = numpy_helper.to_array(self.stored[self._origin(node.input[1])])
+        plain = weight[::4, :, :-1, :-1]
+        return len(weight) % 4 == 0 and bool(np.array_equal(shifted_kernels(plain), weight))
+
+    def _kernel_size(self, node: Any) -> int:
+        """Weights of the convolution that a merged one stands for."""
+        out, into, height, width = self.stored[self._origin(node.input[1])].dims
+        return int(out // 4 * into * (height - 1) * (width - 1))
 
     def _origin(self, name: str) -> str:
         while name not in self.stored and name in self.makers:
@@ -187,8 +240,9 @@ def _shapes_of_a_run(
         session = onnxruntime.InferenceSession(
             traced.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
-        values = session.run(names, {name: np.zeros(shapes[name], np.float32)})
+        image = session.get_inputs()[0]
+        kind = np.uint8 if image.type == "tensor(uint8)" else np.float32
+        values = session.run(names, {image.name: np.zeros(shapes[image.name], kind)})
     except Exception as error:  # the runtime raises types of its own
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"the ONNX file does not run at this size: {reason}") from None

@@ -68,7 +68,7 @@ class Format:
 
 
 def _write_safetensors(path: Path, job: Job) -> list[Trial]:
-    header = {key: value for key, value in job.header.items() if key != "network"}
+    header = {key: value for key, value in job.header.items() if key not in ("network", "costs")}
     save_network(path, job.network.module, job.network.description, **header)
     return []
 

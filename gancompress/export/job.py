@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from gancompress.checkpoint.network import Network
+from gancompress.elastic import CostModel
+from gancompress.errors import GanCompressError
 
 
 @dataclass(frozen=True)
@@ -44,4 +46,25 @@ class Job:
         """What the file says of itself."""
         kept = ("subnet", "image_size")
         facts = {key: self.network.header[key] for key in kept if key in self.network.header}
-        return {"network": self.network.description, **facts}
+        return {"network": self.network.description, **facts, **network_costs(self.network)}
+
+
+def network_costs(network: Network) -> dict[str, Any]:
+    """`{"costs": ...}`: params, and MACs of an image of `side` pixels; both grow with its area.
+
+    They are the network's own, whatever a file's graph computes besides. Nothing where they are
+    not known: the generator cannot be followed, or its MACs do not grow with the area.
+    """
+    _, channels, side, _ = network.example_shape
+    try:
+        costs = CostModel.of_module(network.module, (1, channels, side, side))
+    except GanCompressError:
+        return {}
+    only = costs.space.genomes_at(0)
+    found: dict[str, int] = {"side": side, "params": int(costs.params(only)[0])}
+    for name, paper in (("macs", False), ("macs_paper", True)):
+        small, large = (int(costs.macs(only, (n * side,) * 2, paper=paper)[0]) for n in (1, 2))
+        if large != 4 * small:
+            return {}
+        found[name] = small
+    return {"costs": found}

@@ -122,7 +122,7 @@ def check_file(
         images: Real inputs (3, H, W) uint8.
         criterion: When the file counts as the same.
     """
-    double = _in_double(module) if criterion.tolerance else None
+    double = _in_double(module) if criterion.tolerance != 0 else None
     checks = []
     for kind, batches in _batches(images).items():
         measured = _Measured(double if kind in WITHOUT_CONTRAST else None)
@@ -184,15 +184,14 @@ def _largest(value: float, other: Tensor) -> float:
 
 
 def _judge(kind: str, batches: list[Tensor], measured: _Measured, criterion: Criterion) -> Check:
-    rounding = measured.rounding
-    accepted, note = criterion.tolerance, ""
-    if accepted and rounding is not None and AMPLIFIED * rounding > accepted:
-        accepted = AMPLIFIED * rounding
+    rounding, accepted, note = measured.rounding, criterion.tolerance, ""
+    if rounding is not None and AMPLIFIED * rounding > (accepted or LEVEL):
         note = (
             f"eager PyTorch itself errs by {rounding:.2g} here, as instance norms amplify "
             "rounding errors of images without contrast"
         )
-        if accepted >= 2:
+        accepted = None if accepted is None else AMPLIFIED * rounding
+        if AMPLIFIED * rounding >= 2:
             accepted, note = None, f"no definite output: {note}"
     return Check(
         kind=kind,

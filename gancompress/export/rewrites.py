@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from gancompress.cost import Comparison
+from gancompress.cost.onnx import shifted_kernels
 
 Rewrite = Callable[[onnx.ModelProto, int], onnx.ModelProto | None]
 Compare = Callable[[onnx.ModelProto, onnx.ModelProto], Comparison]
@@ -48,7 +49,7 @@ def merge_last_convolution(model: onnx.ModelProto, stride: int) -> onnx.ModelPro
     merged = onnx.ModelProto()
     merged.CopyFrom(model)
     index = list(model.graph.node).index(nodes[-1])
-    _merge(merged.graph, index, _shifted(weight), [np.repeat(values, 4) for values in bias])
+    _merge(merged.graph, index, shifted_kernels(weight), [np.repeat(values, 4) for values in bias])
     return merged
 
 
@@ -138,16 +139,6 @@ def _sides(model: onnx.ModelProto, name: str, side: int) -> list[int]:
         if value.name == name:
             return [dim.dim_value for dim in value.type.tensor_type.shape.dim[2:]]
     return []
-
-
-def _shifted(weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(C, I, k, l) -> (4C, I, k + 1, l + 1), the order of channels being DepthToSpace's CRD."""
-    out, into, height, width = weight.shape
-    kernels = np.zeros((out, 2, 2, into, height + 1, width + 1), weight.dtype)
-    for down in range(2):
-        for right in range(2):
-            kernels[:, down, right, :, down : down + height, right : right + width] = weight
-    return kernels.reshape(4 * out, into, height + 1, width + 1)
 
 
 def _merge(
