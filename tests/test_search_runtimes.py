@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_paired, picture
+from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from gancompress.elastic import Supernet
@@ -22,7 +23,7 @@ from gancompress.models import init_weights
 from gancompress.search import Evaluator, search
 from gancompress.search.compiled import CompiledSubnets, Workload, accelerated, compile_subnets
 from gancompress.search.quality import Quality, load_quality
-from gancompress.search.runtimes import OnnxRuntime, frozen, load_runtime
+from gancompress.search.runtimes import RUNTIMES, Compiled, OnnxRuntime, frozen, load_runtime
 from gancompress.training.stages import train_supernet
 from runs import TINY_SPACE, Crash, at_call, crash, search_options, supernet_options, write_tiny
 
@@ -82,7 +83,8 @@ def evaluator(net: Supernet, quality: Quality | None = None) -> Evaluator:
 
 
 def compiled(models: OnnxSubnets, name: str) -> CompiledSubnets:
-    return CompiledSubnets(models, load_runtime(name), SIZE)
+    runtime = load_runtime(name)
+    return CompiledSubnets(models, runtime, SIZE, runtime)
 
 
 @both
@@ -101,7 +103,7 @@ def test_a_distance_between_sets_is_that_of_eager(
     quality = load_quality("fid[tiny]", {"tiny": "test_features:Tiny"})
     slow, runtime = evaluator(net, quality), load_runtime(name)
     fast = evaluator(net, accelerated(quality, runtime, SIZE))
-    fast.compiled = CompiledSubnets(models, runtime, SIZE)
+    fast.compiled = CompiledSubnets(models, runtime, SIZE, runtime)
     assert fast.runtime == runtime.label  # the features, too
     assert quality.network is not None
     for made in (slow, fast):
@@ -216,7 +218,7 @@ class Branch(nn.Module):
 class Shifted(OnnxRuntime):
     """A runtime that computes something else."""
 
-    def open(self, model: bytes) -> object:
+    def open(self, model: bytes) -> Compiled:
         run = super().open(model)
         return lambda *inputs: run(*inputs) * 1.001
 
@@ -294,9 +296,39 @@ def test_a_search_in_another_runtime_repeats_resumes_and_finds_the_same(
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
+class Rounded(OnnxRuntime):
+    """Stands for a processor that computes in bfloat16."""
+
+    def __init__(self, precision: str) -> None:
+        super().__init__("float32")
+        self.precision, self.label = precision, f"rounded {precision}"
+
+    def open(self, model: bytes) -> Compiled:
+        run = super().open(model)
+        if self.precision == "float32":
+            return run
+        return lambda *inputs: run(*inputs).bfloat16().float()
+
+
+@pytest.mark.slow
+def test_a_search_in_bfloat16_says_how_its_ranks_agree(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNTIMES, "openvino", Rounded)
+    sets = ("num_trials=20", "algorithm=random", "runtime=openvino", "racing=false")
+    exact = search(search_options(tmp_path / "exact", supernet, *sets), CPU)
+    found = search(search_options(tmp_path / "low", supernet, *sets, "precision=bfloat16"), CPU)
+    assert exact.precision == {}
+    assert found.runtime == "rounded bfloat16"
+    losses = [[trial.loss for trial in result.trials[:16]] for result in (exact, found)]
+    assert losses[0] != losses[1]
+    assert found.precision["subnets"] == 16
+    assert found.precision["kendall_tau"] == pytest.approx(kendalltau(*losses).statistic)
+
+
 @pytest.mark.slow
 def test_processes_with_another_runtime_find_what_one_finds(supernet: Path, tmp_path: Path) -> None:
-    sets = ("num_trials=12", "algorithm=random", "runtime=onnxruntime")
+    sets = ("num_trials=6", "algorithm=random", "runtime=onnxruntime")
     alone = search(search_options(tmp_path / "alone", supernet, *sets), CPU)
     several = search_options(tmp_path / "several", supernet, *sets, "workers=2")
     assert search(several, CPU) == alone

@@ -17,7 +17,7 @@ from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
 from gancompress.search.plan import plan_search
-from gancompress.search.summary import answers_table, stand_in_text
+from gancompress.search.summary import agreements, answers_table
 
 
 def search_flags(command: argparse.ArgumentParser) -> None:
@@ -92,6 +92,7 @@ def run_search(context: Context) -> None:
             "predictor": result.predictor,
             "runtime": result.runtime,
             "stand_in": result.stand_in,
+            "precision": result.precision,
         }
     )
 
@@ -161,6 +162,6 @@ def show_result(context: Context, result: SearchResult) -> None:
         context.say(f"{total / len(result.trials):.3f} s a subnet in {result.runtime}: {shares}")
     for name, value in result.predictor.items():
         context.say(f"predictor: {name} {value:.3g}")
-    if result.stand_in:
-        context.say(stand_in_text(result))
+    for text in agreements(result).values():
+        context.say(text)
     context.say(aligned_text(answers_table(result)))

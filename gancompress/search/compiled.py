@@ -27,11 +27,13 @@ class CompiledSubnets:
         models: Their ONNX models.
         runtime: What runs them.
         size: (height, width) of the images.
+        exact: The runtime in float32, for networks of scores and for comparison.
     """
 
     models: OnnxSubnets
     runtime: Runtime
     size: tuple[int, int]
+    exact: Runtime
 
     def __call__(self, subnet: Subnet) -> Compiled:
         """A subnet, from (N, C, H, W) in [-1, 1] to images.
@@ -100,12 +102,14 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
         return None
     if obstacle:
         raise ConfigError(f"--runtime {name}: {obstacle}\n  Take --runtime eager.")
-    runtime = load_runtime("onnxruntime" if name == "auto" else name, precision)
+    known = "onnxruntime" if name == "auto" else name
+    runtime = load_runtime(known, precision)
+    exact = runtime if precision == "float32" else load_runtime(known)
     reason = "slices of the exported supernet are not its subnets"
     try:
         models = OnnxSubnets(work.net, work.stride)
         if models.slices:
-            return CompiledSubnets(models, runtime, work.size)
+            return CompiledSubnets(models, runtime, work.size, exact)
     except Exception as error:  # the exporter raises types of its own
         reason = str(error).partition("\n")[0]
     if not is_free:

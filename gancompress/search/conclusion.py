@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from gancompress.search.searchers.regressor import kendall_tau
 from gancompress.search.trials import Trial
 
 PARTS = ("forward", "features", "distance")
+COMPARED = 16  # subnets that are evaluated in float32, too, where the search took less
 SCREEN_IMAGES = 16  # that a cheap score is judged on where the search has none
 
 
@@ -44,6 +45,7 @@ def conclude(
         _predictor(plan, searcher, trials),
         evaluator.runtime,
         _stand_in(options, evaluator, trials),
+        _precision(evaluator, trials),
     )
 
 
@@ -66,6 +68,18 @@ def _stand_in(
     cheap = np.array([np.mean(trial.values[:count]) for trial in whole])
     tau = kendall_tau(cheap, np.array([trial.loss for trial in whole]))
     return {"kendall_tau": tau, "subnets": len(whole), "images": count}
+
+
+def _precision(evaluator: Evaluator, trials: Sequence[Trial]) -> dict[str, float]:
+    """How another precision ranks subnets, against float32 on the same images."""
+    compiled = evaluator.compiled
+    first = [trial for trial in trials if trial.complete][:COMPARED]
+    if compiled is None or compiled.runtime is compiled.exact or len(first) < 3:
+        return {}
+    exact = replace(evaluator, compiled=replace(compiled, runtime=compiled.exact))
+    expected = np.array([exact.measure(trial.subnet).loss for trial in first])
+    tau = kendall_tau(np.array([trial.loss for trial in first]), expected)
+    return {"kendall_tau": tau, "subnets": len(first)}
 
 
 def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evaluator:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from gancompress.search.trials import Trial
 BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
 ORDER_SEED = 0
 SEGMENT = 64  # images that are held as floats at once
+PIECE = 4  # images that are converted at once: more of them leave the processor's cache
 STAND_IN = "teacher_mae"  # cheap score that may decide which subnets get a dear one
 CODE_VERSION = 3  # raised when the same images would get other scores
 
@@ -136,16 +137,14 @@ class Evaluator:
         source = f"subnet {subnet}"
         if self.compiled is not None:
             compiled = self.compiled(subnet)
-            return lambda images: _as_file(compiled(to_float(images)), source)
+            as_file = partial(_as_file, source=source)
+            return lambda images: _piecewise(as_file, compiled(_piecewise(to_float, images)))
         generator = ready_subnet(self.net, subnet, self.calibration)
 
-        def in_batches(images: Tensor) -> Tensor:
-            batches = images.split(self.batch_size)
-            return torch.cat(
-                [_as_file(generator(to_float(x).to(self.device)), source) for x in batches]
-            )
+        def translate(images: Tensor) -> Tensor:
+            return _as_file(generator(to_float(images).to(self.device)), source)
 
-        return in_batches
+        return lambda images: _piecewise(translate, images, self.batch_size)
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
         """All metrics of `METRICS` that apply to one subnet."""
@@ -255,6 +254,10 @@ class Evaluator:
         return digest.hexdigest()
 
 
+def _piecewise(function: Callable[[Tensor], Tensor], images: Tensor, count: int = PIECE) -> Tensor:
+    return torch.cat([function(piece) for piece in images.split(count)])
+
+
 def _as_file(images: Tensor, source: str = "a generator") -> Tensor:
     """What a file would hold, (n, 3, H, W) uint8; `source` is what errors call its maker.
 
@@ -272,7 +275,10 @@ def _add_beside(
     for reference, images in references.items():
         for short in BESIDE:
             name = f"{reference}_{short}"
-            found.setdefault(name, []).append(METRICS[name].score.per_image(outputs, images))
+            pairs = zip(outputs.split(PIECE), images.split(PIECE), strict=True)
+            found.setdefault(name, []).extend(
+                METRICS[name].score.per_image(*pair) for pair in pairs
+            )
 
 
 class _Clock:

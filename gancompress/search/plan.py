@@ -138,7 +138,7 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
     work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
     evaluator.compiled = compile_subnets(work, options.runtime, options.precision)
     if evaluator.compiled is not None:
-        evaluator.quality = accelerated(plan.quality, evaluator.compiled.runtime, evaluator.size)
+        evaluator.quality = accelerated(plan.quality, evaluator.compiled.exact, evaluator.size)
     if norms_with_statistics(plan.net.generator):
         splits = run_splits(options.supernet, before.data)
         evaluator.calibration = list(calibration_batches(before.data, device, splits))

@@ -31,6 +31,8 @@ class SearchResult:
         runtime: What the subnets ran in.
         stand_in: For a distance between sets, Kendall's rank agreement with the distance to the
             teacher on a few images, over how many subnets and images; else empty.
+        precision: For a search in less than float32, Kendall's rank agreement with that, over how
+            many subnets; else empty.
     """
 
     metric: str
@@ -43,6 +45,7 @@ class SearchResult:
     predictor: dict[str, float] = field(default_factory=dict)
     runtime: str = "eager"
     stand_in: dict[str, float] = field(default_factory=dict)
+    precision: dict[str, float] = field(default_factory=dict)
 
     @property
     def front(self) -> list[Trial]:
@@ -71,6 +74,7 @@ class SearchResult:
             "predictor": self.predictor,
             "runtime": self.runtime,
             "stand_in": self.stand_in,
+            "precision": self.precision,
             "trials": [trial.as_json(details=False) for trial in self.trials],
             "costs": self.costs,
             "front": [trial.as_json(details=False) for trial in self.front],
@@ -100,6 +104,7 @@ def load_result(run: Path) -> SearchResult:
             content["predictor"],
             content["runtime"],
             content["stand_in"],
+            content["precision"],
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(

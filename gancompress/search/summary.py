@@ -116,13 +116,20 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
 
 
-def stand_in_text(result: SearchResult) -> str:
-    """How far the distance to the teacher can stand in for the score; see `SearchResult`."""
-    found = result.stand_in
-    return (
-        f"teacher_mae on {found['images']:.0f} images ranks {found['subnets']:.0f} subnets as "
-        f"{result.metric} does with a Kendall tau of {found['kendall_tau']:.2f}"
-    )
+def agreements(result: SearchResult) -> dict[str, str]:
+    """How far what is cheaper than the score can be believed, in words."""
+    found = {}
+    if cheap := result.stand_in:
+        found["cheap score"] = (
+            f"teacher_mae on {cheap['images']:.0f} images ranks {cheap['subnets']:.0f} subnets as "
+            f"{result.metric} does with a Kendall tau of {cheap['kendall_tau']:.2f}"
+        )
+    if low := result.precision:
+        found["precision"] = (
+            f"{result.runtime} ranks {low['subnets']:.0f} subnets as float32 does with a Kendall "
+            f"tau of {low['kendall_tau']:.2f}"
+        )
+    return found
 
 
 def write_search_report(result: SearchResult, evaluator: Evaluator, path: Path, split: str) -> None:
@@ -143,8 +150,7 @@ def write_search_report(result: SearchResult, evaluator: Evaluator, path: Path, 
         f"{torch.__version__}",
         "subnets run in": result.runtime,
     }
-    if result.stand_in:
-        facts["cheap score"] = stand_in_text(result)
+    facts |= agreements(result)
     report = Report(
         title="The front of subnets",
         facts=facts,
