@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gancompress.errors import ConfigError, ExportError
 from gancompress.export.subnets import OnnxSubnets
 from gancompress.metrics.distances import RealSet
 from gancompress.models import init_weights
-from gancompress.search import Evaluator, search
+from gancompress.search import Evaluator, search, stage
 from gancompress.search.compiled import CompiledSubnets, Workload, accelerated, compile_subnets
 from gancompress.search.quality import Quality, load_quality
 from gancompress.search.runtimes import RUNTIMES, Compiled, OnnxRuntime, frozen, load_runtime
@@ -366,3 +366,17 @@ def test_a_cheap_score_spares_features(
 def test_a_screen_is_for_distances_between_sets(supernet: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"screen_images is for kid\[\.\.\.\] and fid\[\.\.\.\]"):
         search(search_options(tmp_path, supernet, "screen_images=4"), CPU)
+
+
+def test_ranks_that_would_mix_scores_are_refused(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = stage.agreed
+
+    def as_the_first_rank(asked: Callable[[], object]) -> object:
+        found = decide(asked)
+        return "onnxruntime 0.1" if found == "eager" else found
+
+    monkeypatch.setattr(stage, "agreed", as_the_first_rank)
+    with pytest.raises(ConfigError, match=r"with eager, the first one with onnxruntime 0\.1"):
+        search(search_options(tmp_path, supernet), CPU)
