@@ -11,7 +11,14 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gancompress", "gancompress.*"]),
-    package_data={"gancompress": ["py.typed", "report/*.html", "report/*.css", "report/*.js"]},
+    package_data={
+        "gancompress": [
+            "py.typed",
+            *(f"report/*.{kind}" for kind in ("html", "css", "js")),
+            *(f"demo/web/*.{kind}" for kind in ("html", "css", "js", "json", "svg", "txt")),
+            "demo/web/vendor/*",  # where scripts/vendor.sh was run before the package is built
+        ]
+    },
     install_requires=[
         "av>=14",
         "filelock>=3.12",
@@ -35,7 +42,9 @@ setup(
         "test": [
             "clean-fid>=0.1.35",
             "mypy>=1.13",
+            "openvino>=2025.4",
             "opencv-python-headless>=4.10",
+            "playwright>=1.49",
             "pytest>=8",
             "ruff>=0.8",
             "scikit-image>=0.25",

@@ -33,7 +33,7 @@ from gancompress.export import (
     formats,
     publish,
 )
-from gancompress.export.graphs import with_bytes, with_half_weights
+from gancompress.export.graphs import with_bytes, with_narrow_weights
 from gancompress.export.job import Job
 from gancompress.export.onnx import onnx_model
 from gancompress.export.proof import Check, Criterion, check_file
@@ -122,7 +122,7 @@ def test_bytes_form_is_a_callable_of_floats_too(made: Made) -> None:
 def test_half_weights_halve_the_file_and_change_only_what_is_rounded(made: Made) -> None:
     _, plain = made
     x = to_float(pixels(1, 32, 32)).numpy()
-    half = with_half_weights(plain)
+    half = with_narrow_weights(plain, "float16")
     onnx.checker.check_model(half, full_check=True)
     weights = sum(np.prod(t.dims) for t in plain.graph.initializer)
     saved = plain.ByteSize() - half.ByteSize()
@@ -134,10 +134,29 @@ def test_half_weights_halve_the_file_and_change_only_what_is_rounded(made: Made)
         if tensor.data_type == TensorProto.FLOAT:
             values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    assert np.array_equal(run(with_half_weights(rounded), x), run(rounded, x))
+    assert np.array_equal(run(with_narrow_weights(rounded, "float16"), x), run(rounded, x))
 
 
-@pytest.mark.parametrize("form", ["merged", "bytes", "half", "int8"])
+def test_byte_weights_quarter_the_file_and_round_to_the_channel_s_own_steps(made: Made) -> None:
+    _, plain = made
+    x = to_float(pixels(1, 32, 32)).numpy()
+    narrow = with_narrow_weights(plain, "int8")
+    onnx.checker.check_model(narrow, full_check=True)
+    layers = {n.input[1]: n.op_type for n in plain.graph.node if n.op_type.startswith("Conv")}
+    before = {t.name: numpy_helper.to_array(t) for t in plain.graph.initializer}
+    after = {t.name: numpy_helper.to_array(t) for t in narrow.graph.initializer}
+    for name, kind in layers.items():
+        axis = 0 if kind == "Conv" else 1
+        steps = np.moveaxis(after[f"{name}.int8"], axis, 0).reshape(before[name].shape[axis], -1)
+        assert (np.abs(steps).max(1) == 127).all()
+        error = np.abs(after[f"{name}.int8"] * after[f"{name}.scale"] - before[name])
+        assert (error <= 0.5001 * after[f"{name}.scale"]).all()
+    weights = sum(before[name].size for name in layers)
+    assert plain.ByteSize() - narrow.ByteSize() > 2.8 * weights - 300 * len(before)
+    assert 30 < psnr(run(narrow, x), run(plain, x)) < 90
+
+
+@pytest.mark.parametrize("form", ["merged", "bytes", "half", "byte weights", "int8"])
 def test_every_form_counts_the_network_s_own_costs(made: Made, tmp_path: Path, form: str) -> None:
     network, plain = made
     merged = merge_last_convolution(plain, 4)
@@ -145,7 +164,8 @@ def test_every_form_counts_the_network_s_own_costs(made: Made, tmp_path: Path, f
     change: dict[str, Callable[[], onnx.ModelProto]] = {
         "merged": lambda: merged,
         "bytes": lambda: with_bytes(merged),
-        "half": lambda: with_half_weights(merged),
+        "half": lambda: with_narrow_weights(merged, "float16"),
+        "byte weights": lambda: with_narrow_weights(merged, "int8"),
         "int8": lambda: quantise(merged, images(2)),
     }
     onnx.save(change[form](), tmp_path / "form.onnx")
@@ -351,9 +371,12 @@ def test_int8_below_its_bound_is_refused(
 def test_lossy_half_weights_are_judged_by_psnr_and_exact_ones_by_difference(
     quick: Network, tmp_path: Path
 ) -> None:
-    options = ExportOptions(half_weights=True, rewrite="never")
+    options = ExportOptions(weights="float16", rewrite="never")
     proof = export_network(quick, "onnx", tmp_path / "a.onnx", images(2), options)
-    assert (proof.tolerance, proof.min_psnr_db) == (None, publish.HALF_PSNR_DB)
+    assert (proof.tolerance, proof.min_psnr_db) == (None, publish.NARROW_PSNR_DB["float16"])
+    options = ExportOptions(weights="int8", rewrite="never")
+    proof = export_network(quick, "onnx", tmp_path / "b.onnx", images(2), options)
+    assert (proof.tolerance, proof.min_psnr_db) == (None, publish.NARROW_PSNR_DB["int8"])
     module = nn.Conv2d(3, 3, 3)
     assert not publish._fits_half(module)
     assert publish._fits_half(module.half().float())
@@ -372,7 +395,7 @@ def test_bytes_export_says_so_and_is_within_a_level(quick: Network, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "pt2"])
 @pytest.mark.parametrize(
-    "options", [ExportOptions(uint8=True), ExportOptions(half_weights=True)], ids=["u8", "half"]
+    "options", [ExportOptions(uint8=True), ExportOptions(weights="float16")], ids=["u8", "half"]
 )
 def test_forms_of_graphs_are_refused_elsewhere(
     tmp_path: Path, kind: str, options: ExportOptions
@@ -389,6 +412,8 @@ def test_command_refuses_a_form_before_it_loads_anything(
     assert "they say nothing about --to pth" in capsys.readouterr().err
     assert main(["export", "nowhere", "--rewrite", "sometimes"]) == 2
     assert "unknown choice of --rewrite 'sometimes'" in capsys.readouterr().err
+    assert main(["export", "nowhere", "--weights", "int4"]) == 2
+    assert "unknown choice of --weights 'int4'" in capsys.readouterr().err
 
 
 def test_openvino_is_asked_for_where_it_is_missing(

@@ -16,6 +16,7 @@ from gancompress.data import Splits, list_images, load_split, read_image, spread
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, ExportOptions, Proof, export_network
 from gancompress.export.formats import require_format
+from gancompress.export.graphs import WEIGHTS
 from gancompress.export.rewrites import CHOICES
 from gancompress.inference import TranslateOptions, load_generator, translate_path
 
@@ -31,7 +32,10 @@ def export_flags(command: argparse.ArgumentParser) -> None:
         "--uint8", action="store_true", help="images (N, H, W, 3) uint8 in and out of a graph"
     )
     command.add_argument(
-        "--half-weights", action="store_true", help="store a graph's weights in half precision"
+        "--weights",
+        default="float32",
+        metavar="KIND",
+        help=f"how to store a graph's weights, computing stays in float32: {', '.join(WEIGHTS)}",
     )
     command.add_argument(
         "--rewrite",
@@ -45,7 +49,7 @@ def run_export(context: Context) -> None:
     """Write one generator to a file, and prove that it computes the same images."""
     args = context.args
     refuse_options(context)
-    options = ExportOptions(args.uint8, args.half_weights, args.rewrite)
+    options = ExportOptions(args.uint8, args.weights, args.rewrite)
     kind = require_format(args.to, options)
     network = load_model(existing(args.model, "model"), args.subnet, args.module)
     folder = args.model if args.model.is_dir() else args.model.parent
@@ -64,7 +68,7 @@ def run_export(context: Context) -> None:
 
 def _file_name(network: Network, kind: str, options: ExportOptions) -> str:
     stem = "latest_net_G" if kind == "pth" else str(network.header.get("subnet", "generator"))
-    forms = (".uint8" * options.uint8, ".half" * options.half_weights)
+    forms = (".uint8" * options.uint8, f".{options.weights}" * (options.weights != "float32"))
     return f"{stem}{''.join(forms)}{FORMATS[kind].suffix}"
 
 

@@ -17,6 +17,7 @@ import torch
 from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import Context, choose_device, common_flags, warn
+from gancompress.cli.demo import demo_flags, run_demo
 from gancompress.cli.evaluate import evaluate_flags, run_evaluate
 from gancompress.cli.files import export_flags, run_export, run_translate
 from gancompress.cli.latency import latency_flags, run_latency
@@ -38,6 +39,7 @@ COMMANDS = {
     "latency": run_latency,
     "evaluate": run_evaluate,
     "segmenter": run_segmenter,
+    "demo": run_demo,
 }
 
 
@@ -79,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", default="png", help="of outputs in a folder")
     profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
     latency_flags(add("latency", "measure once what operations take on this machine"))
+    demo_flags(add("demo", "a page where one draws and sees, computed by the browser"))
     evaluate_flags(add("evaluate", "FID, KID, LPIPS, PSNR, SSIM, mIoU: whichever apply"))
     return parser
 

@@ -191,7 +191,8 @@ class _Graph:
     def _origin(self, name: str) -> str:
         while name not in self.stored and name in self.makers:
             maker = self.makers[name]
-            if maker.op_type not in PASSING:
+            is_scaled = maker.op_type == "Mul" and maker.input[1] in self.stored
+            if maker.op_type not in PASSING and not is_scaled:
                 break
             name = maker.input[0]
         return name

@@ -15,7 +15,7 @@ from gancompress.checkpoint.network import Network, load_network, save_network
 from gancompress.cost import Comparison, time_calls
 from gancompress.data import to_float
 from gancompress.errors import ConfigError
-from gancompress.export.graphs import with_bytes, with_half_weights
+from gancompress.export.graphs import WEIGHTS, with_bytes, with_narrow_weights
 from gancompress.export.job import ExportOptions, Job
 from gancompress.export.onnx import (
     OnnxGenerator,
@@ -101,9 +101,10 @@ def _write_int8(path: Path, job: Job) -> list[Trial]:
 
 def _write_openvino(path: Path, job: Job) -> list[Trial]:
     require_openvino()
-    wide = replace(job, options=replace(job.options, half_weights=False))
+    is_half = job.options.weights == "float16"  # OpenVINO has a way of its own to store them
+    wide = replace(job, options=replace(job.options, weights="float32")) if is_half else job
     model, trials = _graph(wide, OpenVinoGenerator)
-    export_openvino(path, model, job.options.half_weights)
+    export_openvino(path, model, is_half)
     return trials
 
 
@@ -123,8 +124,8 @@ def _graph(
 
     plain = change(onnx_model(network.module, network.stride, job.header))
     model, trials = rewrite(plain, network.stride, options.rewrite, compare)
-    if options.half_weights:
-        model = with_half_weights(model)
+    if options.weights != "float32":
+        model = with_narrow_weights(model, options.weights)
     if options.uint8:
         model = with_bytes(model)
         set_header(model, describe_bytes(get_header(model)))
@@ -169,11 +170,12 @@ def require_format(kind: str, options: ExportOptions) -> Format:
         ConfigError: There is none, an option says nothing about it, or its package is missing.
     """
     entry = lookup(FORMATS, kind, "export format")
-    lookup({choice: None for choice in CHOICES}, options.rewrite, "choice of --rewrite")
+    lookup(dict.fromkeys(CHOICES), options.rewrite, "choice of --rewrite")
+    lookup(dict.fromkeys(WEIGHTS), options.weights, "choice of --weights")
     if not entry.is_graph and options != ExportOptions():
         graphs = ", ".join(name for name, other in FORMATS.items() if other.is_graph)
         raise ConfigError(
-            f"--uint8, --half-weights and --rewrite change graphs ({graphs}); they say nothing "
+            f"--uint8, --weights and --rewrite change graphs ({graphs}); they say nothing "
             f"about --to {kind}"
         )
     if entry.runtime == "openvino":

@@ -1,7 +1,8 @@
-"""Forms of an ONNX graph: images as bytes, weights stored in half precision."""
+"""Forms of an ONNX graph: images as bytes, weights stored in fewer bits."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 Step = tuple[str, list[str], dict[str, Any]]
 """A node: its kind, its inputs besides what the node before gives, its attributes."""
 
-SMALLEST_HALVED = 16
+SMALLEST_NARROWED = 16
 """Elements; what is smaller are constants of the computation rather than weights."""
+
+WEIGHTS = ("float32", "float16", "int8")
+"""How a file may store weights; computing stays in float32."""
+
+TINY = np.float32(1e-12)
+
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
+"""The dimension of a layer's weight that has its output channels."""
 
 
 def with_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -56,28 +65,55 @@ def with_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The form whose file holds weights in half precision; computing stays in float32.
+def with_narrow_weights(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+    """The form whose file holds weights in fewer bits; computing stays in float32.
 
-    Runtimes widen the weights once, when they open the file.
+    Runtimes widen the weights once, when they open the file. `float16` rounds all weights; `int8`
+    rounds those of convolutions to 255 steps of their output channel's own largest magnitude, and
+    all others as `float16` does.
+
+    Args:
+        model: With weights in float32.
+        kind: `float16` or `int8`.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    casts, tensors = [], []
+    axes = _channel_axes(made.graph) if kind == "int8" else {}
+    steps, tensors = [], []
     for tensor in made.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALVED:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_NARROWED:
             tensors.append(tensor)
             continue
-        narrow = numpy_helper.to_array(tensor).astype(np.float16)
-        stored = f"{tensor.name}.half"
-        tensors.append(numpy_helper.from_array(narrow, stored))
-        casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
-    nodes = [*casts, *made.graph.node]
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        if name not in axes:
+            tensors.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            steps.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+            continue
+        others = tuple(axis for axis in range(values.ndim) if axis != axes[name])
+        scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, TINY)
+        tensors.append(
+            numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}.int8")
+        )
+        tensors.append(numpy_helper.from_array(scale, f"{name}.scale"))
+        wide = f"{name}.wide"
+        steps.append(helper.make_node("Cast", [f"{name}.int8"], [wide], to=TensorProto.FLOAT))
+        steps.append(helper.make_node("Mul", [wide, f"{name}.scale"], [name]))
+    nodes = [*steps, *made.graph.node]
     for field, content in ((made.graph.initializer, tensors), (made.graph.node, nodes)):
         kept = list(content)
         del field[:]
         field.extend(kept)
     return made
+
+
+def _channel_axes(graph: Any) -> dict[str, int]:
+    """The output channels' axis of every convolution's weight, by name; none of shared ones."""
+    axes: dict[str, int] = {}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for node in graph.node:
+        if node.op_type in CHANNEL_AXIS and uses[node.input[1]] == 1:
+            axes[node.input[1]] = CHANNEL_AXIS[node.op_type]
+    return axes
 
 
 def _inputs(graph: Any) -> list[Any]:

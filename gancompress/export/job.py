@@ -18,12 +18,13 @@ class ExportOptions:
 
     Attributes:
         uint8: Whether the graph takes and gives (N, H, W, 3) uint8 images.
-        half_weights: Whether weights are stored in half precision; computing stays in float32.
+        weights: How weights are stored, one of `gancompress.export.graphs.WEIGHTS`; computing stays
+            in float32.
         rewrite: When a rewrite of the graph is kept, one of `gancompress.export.rewrites.CHOICES`.
     """
 
     uint8: bool = False
-    half_weights: bool = False
+    weights: str = "float32"
     rewrite: str = "measured"
 
 

@@ -1,0 +1,196 @@
+"""Bundles: the models of a run as ONNX files, with example inputs and a manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from gancompress import __version__
+from gancompress.checkpoint.network import Network
+from gancompress.data import ImageSet, Splits, input_side, list_images, load_split, spread
+from gancompress.demo.examples import choose, drawing_pad, file_name, native, plain, png
+from gancompress.demo.folder import publish, written_before
+from gancompress.demo.manifest import (
+    NAME,
+    Example,
+    Kind,
+    Manifest,
+    Model,
+    read_bundle,
+    read_manifest,
+    sha256,
+)
+from gancompress.demo.sources import Offer, Source, macs_and_params
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.export import ExportOptions, export_network
+
+logger = logging.getLogger(__name__)
+NUM_PROOF_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What a user may choose.
+
+    Attributes:
+        kind: What the page offers; by the look of the inputs if None.
+        images: Folder of inputs, instead of the data that the run was trained on.
+        examples: Names of the inputs to show; some that differ if empty.
+        weights: How files store weights, one of `gancompress.export.graphs.WEIGHTS`.
+    """
+
+    kind: Kind | None = None
+    images: Path | None = None
+    examples: tuple[str, ...] = ()
+    weights: str = "float32"
+
+
+def kept_bundle(source: Source, options: BundleOptions, say: Callable[[str], None]) -> Path:
+    """The bundle in a run's folder; made where it is missing or not that of the run as it is now.
+
+    Args:
+        source: A run folder.
+        options: What to make.
+        say: Told what is done.
+
+    Raises:
+        ConfigError: No input images are known, or the folder `demo` holds something else.
+        CheckpointError: The weights cannot be used.
+        ExportError: A file would compute other images.
+    """
+    folder = source.path / "demo"
+    try:
+        if read_manifest(folder).source == fingerprint(source, options):
+            read_bundle(folder)
+            return folder
+    except (CheckpointError, ConfigError):
+        pass
+    make_bundle(source, options, folder, say)
+    return folder
+
+
+def fingerprint(source: Source, options: BundleOptions) -> str:
+    """Hash of what a bundle is made from."""
+    files = [sha256(path.read_bytes()) for path in source.files]
+    if options.images is not None:
+        images = list_images(options.images)
+        files += [f"{path.name}: {sha256(path.read_bytes())}" for path in images]
+    names = [offer.name for offer in source.offers]
+    return sha256(json.dumps([__version__, files, names, asdict(options)], default=str).encode())
+
+
+def make_bundle(
+    source: Source, options: BundleOptions, folder: Path, say: Callable[[str], None]
+) -> Manifest:
+    """Export the models of a source and write them with examples into a folder.
+
+    Raises:
+        As `kept_bundle`.
+    """
+    written_before(folder)  # refuses somebody else's before the long work
+    contents: dict[str, bytes] = {}
+    inputs, shown = input_images(source, options)
+    kind, pad = options.kind, None
+    if kind != "photo":
+        pad = drawing_pad(native(shown))
+        if kind == "sketch" and pad is None:
+            raise ConfigError(
+                f"--input sketch: the inputs of {source.path} have too many colours to be drawn\n"
+                "  Take --input photo."
+            )
+    models, stride = [], 1
+    proofs: dict[int, list[Tensor]] = {}
+    for offer in source.offers:
+        say(f"exporting {offer.name}")
+        network = offer.load()
+        stride = max(stride, network.stride)
+        if network.stride not in proofs:
+            proofs[network.stride] = _proof_images(inputs, network.stride)
+        model, content = _export(offer, network, inputs.size, options, proofs[network.stride])
+        models.append(model)
+        contents[model.file] = content
+    examples = []
+    full = native(shown)
+    for number, index in enumerate(choose(shown, options.examples)):
+        name = shown.files[index].stem
+        content, file = png(full[index]), file_name(name, number)
+        contents[file] = content
+        examples.append(Example(file=file, sha256=sha256(content), name=name))
+    manifest = Manifest(
+        title=source.data[0].root.name if source.data else source.path.stem,
+        input="sketch" if pad else "photo",
+        size=inputs.size - inputs.size % stride,
+        stride=stride,
+        pad=pad,
+        models=tuple(sorted(models, key=lambda model: model.macs)),
+        examples=tuple(examples),
+        source=fingerprint(source, options),
+    )
+    contents[NAME] = manifest.model_dump_json(indent=1).encode()
+    publish(folder, contents)
+    return manifest
+
+
+def input_images(source: Source, options: BundleOptions) -> tuple[ImageSet, ImageSet]:
+    """Inputs that prove an export, and unseen ones that are shown, both at the trained size.
+
+    Raises:
+        ConfigError: Nothing says where images are.
+        DataError: They cannot be read.
+    """
+    if options.images is not None:
+        images = ImageSet(list_images(options.images), source.size)
+        return images, images
+    if source.data is None or source.splits is None:
+        raise ConfigError(
+            f"{source.path} does not say what it was trained on; give --images FOLDER with inputs"
+        )
+    data, size = source.data
+    split = _unseen(source.splits, input_side(data))
+    return (
+        load_split(data, "train", size, source.splits).inputs,
+        load_split(data, split, size, source.splits).inputs,
+    )
+
+
+def _unseen(splits: Splits, side: str) -> str:
+    """The split that examples are taken from."""
+    return next((s for s in ("test", "search") if splits.files(s, side)), "train")
+
+
+def _proof_images(inputs: ImageSet, stride: int) -> list[Tensor]:
+    side = inputs.size - inputs.size % stride
+    return [inputs[index][:, :side, :side] for index in spread(len(inputs), NUM_PROOF_IMAGES)]
+
+
+def _export(
+    offer: Offer, network: Network, size: int, options: BundleOptions, images: list[Tensor]
+) -> tuple[Model, bytes]:
+    """One model, and the content of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # what is faster here may not be so in a browser, and the same run gives the same bundle
+        form = ExportOptions(weights=options.weights, rewrite="never")
+        proof = export_network(network, "onnx", path, images, form)
+        content = path.read_bytes()
+    macs, params = macs_and_params(network, size)
+    model = Model(
+        file=f"models/{plain(offer.name) or 'model'}.onnx",
+        sha256=sha256(content),
+        bytes=len(content),
+        name=offer.name,
+        role=offer.role,
+        params=params,
+        macs=macs,
+        score=offer.score,
+        max_difference=proof.max_difference,
+        psnr_db=proof.psnr_db,
+        num_images=proof.num_images,
+    )
+    return model, content

@@ -1,0 +1,176 @@
+"""Which networks a run offers to the page: its front, or what comes nearest to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from gancompress.checkpoint.models import load_model, run_data, run_splits, run_stage, supernet_of
+from gancompress.checkpoint.network import Network, as_supernet, load_network, load_supernet
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import DataOptions
+from gancompress.data import Splits
+from gancompress.demo.manifest import Score
+from gancompress.elastic import CostModel
+from gancompress.errors import ConfigError
+from gancompress.search.answers import uniform_subnets
+from gancompress.search.result import SearchResult, load_result
+from gancompress.search.trials import Trial
+from gancompress.training.stages import TEACHER_FILE
+
+NUM_SUBNETS = 4
+DEFAULT_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One network that the page may run.
+
+    Attributes:
+        name: Config string, or what it is called.
+        role: As in `Model`.
+        load: The network, on the CPU.
+        score: What a search says of it.
+    """
+
+    name: str
+    role: Literal["subnet", "teacher"]
+    load: Callable[[], Network]
+    score: Score | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a bundle is made from.
+
+    Attributes:
+        path: As the user named it, or the stage inside that it stands for.
+        offers: As the user named them, or ascending in costs; the teacher last.
+        data: Data section and image size of the training, where a run says so.
+        size: Side in pixels of the images that the networks were made for.
+        splits: Its lists of images.
+        files: What the result depends on.
+    """
+
+    path: Path
+    offers: tuple[Offer, ...]
+    data: tuple[DataOptions, int] | None
+    size: int
+    splits: Splits | None
+    files: tuple[Path, ...]
+
+
+def find_source(path: Path, subnets: Sequence[str] = ()) -> Source:
+    """The networks of a run folder of any stage, of a compression, or of a checkpoint.
+
+    Args:
+        path: Any MODEL that PyTorch runs.
+        subnets: Config strings of the subnets to offer; by default some along the front of a
+            search, or uniform ones of a supernet.
+
+    Raises:
+        SpaceError: A subnet does not belong to the supernet.
+        CheckpointError: The weights cannot be used.
+        ConfigError: The run folder is damaged, or its search has not ended.
+    """
+    path = _stage_of_compression(path)
+    stage = run_stage(path)
+    if stage == "search":
+        return _of_search(path, subnets)
+    network = load_network(path)
+    if "space" in network.header:
+        return _of_supernet(path, network, subnets)
+    if subnets:
+        raise ConfigError(f"{path} is no supernet, so --subnet {subnets[0]} says nothing")
+    name = str(network.header.get("subnet", stage or path.stem))
+    role: Literal["subnet", "teacher"] = "teacher" if stage == "teacher" else "subnet"
+    offer = Offer(name, role, partial(load_model, path))
+    return _source(path, [offer], network, [Path(network.source)])
+
+
+def _stage_of_compression(path: Path) -> Path:
+    """The furthest stage that has ended in a compression's run folder; other paths as they are.
+
+    Raises:
+        ConfigError: None has.
+    """
+    stages = [path / name for name in ("search", "supernet", "teacher")]
+    begun = [folder for folder in stages if RunFolder(folder).config.is_file()]
+    if RunFolder(path).config.exists() or not begun:
+        return path
+    for folder in begun:
+        if RunFolder(folder).is_done:
+            return folder
+    raise ConfigError(f"{path}: no stage of this compression has ended yet")
+
+
+def _of_search(path: Path, subnets: Sequence[str]) -> Source:
+    result, supernet = load_result(path), supernet_of(path)
+    net, network = load_supernet(supernet)
+    known = {trial.subnet: trial for trial in result.trials if trial.complete}
+    named = list(dict.fromkeys(net.space.parse(text) for text in subnets))
+    chosen = named or [trial.subnet for trial in _along_front(result.front)]
+    offers = [
+        Offer(str(s), "subnet", partial(load_model, path, str(s)), _score(known.get(s), result))
+        for s in chosen
+    ]
+    teacher, files = _teacher(supernet)
+    files = [RunFolder(path).done, Path(network.source), *files]
+    return _source(path, [*offers, *teacher], network, files)
+
+
+def _score(trial: Trial | None, result: SearchResult) -> Score | None:
+    if trial is None:
+        return None
+    value = trial.scores.get(result.metric, trial.loss if result.lower_is_better else -trial.loss)
+    return Score(name=result.metric, value=value, lower_is_better=result.lower_is_better)
+
+
+def _along_front(front: Sequence[Trial]) -> list[Trial]:
+    """The ends of the front, and between them those nearest to equal steps in log MACs."""
+    if len(front) <= NUM_SUBNETS:
+        return list(front)
+    low, high = front[0].macs, front[-1].macs
+    chosen = {}
+    for step in range(NUM_SUBNETS):
+        macs = low * (high / low) ** (step / (NUM_SUBNETS - 1))
+        best = min(front, key=lambda trial: abs(math.log(trial.macs / macs)))
+        chosen[best.subnet] = best
+    return list(chosen.values())
+
+
+def _of_supernet(path: Path, network: Network, subnets: Sequence[str]) -> Source:
+    net = as_supernet(network)
+    uniform = sorted(uniform_subnets(net.space), key=net.num_parameters)
+    steps = min(NUM_SUBNETS, len(uniform))
+    picked = [uniform[i * (len(uniform) - 1) // max(steps - 1, 1)] for i in range(steps)]
+    chosen = list(dict.fromkeys(net.space.parse(text) for text in subnets)) or picked
+    offers = [Offer(str(s), "subnet", partial(load_model, path, str(s))) for s in chosen]
+    teacher, files = _teacher(path)
+    return _source(path, [*offers, *teacher], network, [Path(network.source), *files])
+
+
+def _teacher(supernet: Path) -> tuple[list[Offer], list[Path]]:
+    """The teacher that a supernet's run folder keeps, where it does."""
+    file = supernet / TEACHER_FILE
+    if not file.is_file():
+        return [], []
+    return [Offer("teacher", "teacher", partial(load_network, file))], [file]
+
+
+def _source(path: Path, offers: Sequence[Offer], network: Network, files: Sequence[Path]) -> Source:
+    data = run_data(path) if path.is_dir() else None
+    size = data[1] if data is not None else int(network.header.get("image_size", DEFAULT_SIZE))
+    splits = run_splits(path, data[0]) if data is not None else None
+    return Source(path, tuple(offers), data, size, splits, tuple(files))
+
+
+def macs_and_params(network: Network, size: int) -> tuple[int, int]:
+    """MACs of one square image, and parameters."""
+    costs = CostModel.of_module(network.module, network.example_shape)
+    only = costs.space.genomes_at(0)
+    return int(costs.macs(only, (size, size))[0]), int(costs.params(only)[0])

@@ -1,0 +1,116 @@
+// A worker with models in it, and how fast they are here.
+
+const REMEMBERED = 15; // runs that a speed is the median of
+
+export class Engine {
+  /** @param {"wasm" | "webgpu"} backend */
+  constructor(backend) {
+    this.backend = backend;
+    this.threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
+    this.calls = new Map();
+    this.times = new Map();
+    this.loaded = new Set();
+    this.loading = new Map();
+    this.started = null;
+    this.number = 0;
+    this.open();
+  }
+
+  open() {
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.receive(data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      for (const call of this.calls.values()) call.reject(new Error(event.message || "the runtime stopped"));
+      this.calls.clear();
+    };
+  }
+
+  close() {
+    this.worker.terminate();
+  }
+
+  /** Forget everything and begin again, after a failure. */
+  restart() {
+    this.close();
+    this.calls.clear();
+    this.loaded.clear();
+    this.loading.clear();
+    this.started = null;
+    this.open();
+  }
+
+  receive({ id, result, error, received, total }) {
+    const call = this.calls.get(id);
+    if (!call) return;
+    if (received !== undefined) return call.report?.(received, total);
+    this.calls.delete(id);
+    if (error === undefined) call.resolve(result);
+    else call.reject(new Error(error));
+  }
+
+  call(action, content, { transfer = [], report } = {}) {
+    const id = this.number++;
+    return new Promise((resolve, reject) => {
+      this.calls.set(id, { resolve, reject, report });
+      this.worker.postMessage({ id, action, content }, transfer);
+    });
+  }
+
+  /** Have a model ready; `report(what, received, total)` hears of downloads, in bytes. */
+  load(model, report = () => {}) {
+    if (!this.loading.has(model.file)) {
+      const listeners = new Set();
+      const tell = (what) => (received, total) => listeners.forEach((hear) => hear(what, received, total));
+      const promise = this.fetchAll(model, tell).catch((error) => {
+        this.loading.delete(model.file);
+        throw error;
+      });
+      this.loading.set(model.file, { promise, listeners });
+    }
+    const { promise, listeners } = this.loading.get(model.file);
+    listeners.add(report);
+    return promise.finally(() => listeners.delete(report));
+  }
+
+  async fetchAll(model, tell) {
+    const content = { name: this.backend, threads: this.threads };
+    this.started ??= this.call("start", content, { report: tell("the runtime") }).catch((error) => {
+      this.started = null;
+      throw error;
+    });
+    await this.started;
+    await this.call("load", { model }, { report: tell(model.label) });
+    this.loaded.add(model.file);
+  }
+
+  isReady(model) {
+    return this.loaded.has(model.file);
+  }
+
+  /** How often a model has run lately. */
+  runs(model) {
+    return this.times.get(model.file)?.length ?? 0;
+  }
+
+  /** Translate RGBA pixels; resolves to an ImageData. */
+  async run(model, { data, width, height }) {
+    const start = performance.now();
+    const pixels = data.slice().buffer;
+    const content = { file: model.file, pixels, width, height };
+    const made = await this.call("run", content, { transfer: [pixels] });
+    const times = this.times.get(model.file) ?? [];
+    times.push(performance.now() - start);
+    this.times.set(model.file, times.slice(-REMEMBERED));
+    return new ImageData(new Uint8ClampedArray(made.pixels), made.width, made.height);
+  }
+
+  /** Milliseconds of one picture from the page to the worker and back: the median; null if unknown. */
+  milliseconds(model) {
+    // the first run also makes memory and kernels ready
+    const times = (this.times.get(model.file) ?? []).slice();
+    if (times.length < 2) return null;
+    times.sort((a, b) => a - b);
+    return times[Math.floor((times.length - 1) / 2)];
+  }
+}
