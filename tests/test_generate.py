@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -264,18 +265,20 @@ def test_batch_size_is_at_least_1() -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One generator in every form: folder/, a.safetensors, a.pth, a.onnx."""
+    """One generator in every form: folder/, a.safetensors, a.pth, a.onnx, a.pt2, a.xml."""
     root = tmp_path_factory.mktemp("models")
     network = load_network(write_tiny(root / "a.safetensors"))
     (root / "folder").mkdir()
     write_tiny(root / "folder" / "weights.safetensors")
     images = [torch.from_numpy(picture(i, 32)).permute(2, 0, 1) for i in range(16)]
-    for kind in ("pth", "onnx"):
+    for kind in ("pth", "onnx", "pt2"):
         export_network(network, kind, root / f"a.{kind}", images)
+    if find_spec("openvino"):
+        export_network(network, "openvino", root / "a.xml", images)
     return root
 
 
-FORMS = ["folder", "a.safetensors", "a.pth", "a.onnx"]
+FORMS = ["folder", "a.safetensors", "a.pth", "a.onnx", "a.pt2", "a.xml"]
 
 
 def wanted_of(image: np.ndarray) -> np.ndarray:
@@ -288,6 +291,8 @@ def wanted_of(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_model_gives_the_image_of_its_network(models: Path, form: str) -> None:
+    if form == "a.xml":
+        pytest.importorskip("openvino", reason="needs the optional package openvino")
     module = TINY if form == "a.pth" else None
     generator = load_generator(str(models / form), module=module)
     assert generator.stride == 2

@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = SECONDS_FOR_A_REQUEST
 
     def parse_request(self) -> bool:
-        """Refuse at once whatever is not a plain GET or HEAD of this page."""
+        """Refuse at once whatever is not a plain GET of this page."""
         if not super().parse_request():
             return False
         self.path = self.requestline.split()[1]  # the base class makes one slash of several
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.FORBIDDEN
         if any(origin.lower() not in {f"http://{host}" for host in known} for origin in origins):
             return HTTPStatus.FORBIDDEN
-        if self.command not in ("GET", "HEAD"):
+        if self.command != "GET":
             return HTTPStatus.METHOD_NOT_ALLOWED
         lengths = set(self.headers.get_all("Content-Length") or [])
         if "Transfer-Encoding" in self.headers or lengths - {"0"}:
@@ -197,8 +197,6 @@ class _Handler(BaseHTTPRequestHandler):
         suffix = path.rpartition(".")[2] if path != "/" else "html"
         self._answer(HTTPStatus.OK, content, lookup(TYPES, suffix, "file type"))
 
-    do_HEAD = do_GET  # noqa: N815
-
     def _answer(self, status: HTTPStatus, content: bytes, kind: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -206,11 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
+            self.send_header("Allow", "GET")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD":  # a refused one: its answer has no body either
             self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

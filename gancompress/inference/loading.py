@@ -16,7 +16,7 @@ from torch import Tensor
 from gancompress.checkpoint.models import load_model
 from gancompress.cost import pinned_threads
 from gancompress.errors import ConfigError
-from gancompress.export import OnnxGenerator
+from gancompress.export import OnnxGenerator, OpenVinoGenerator, ProgramGenerator
 from gancompress.inference.batches import Generator, translate_images
 from gancompress.inference.pictures import unpack
 
@@ -40,7 +40,11 @@ class FileGenerator(Protocol):
         """(N, 3, H, W) float32 in [-1, 1] -> the same."""
 
 
-READERS: dict[str, Callable[[Path, int | None], FileGenerator]] = {".onnx": OnnxGenerator}
+READERS: dict[str, Callable[[Path, int | None], FileGenerator]] = {
+    ".onnx": OnnxGenerator,
+    ".xml": OpenVinoGenerator,
+    ".pt2": ProgramGenerator,
+}
 """Suffixes of files that run by themselves, from (path, threads); on the CPU."""
 
 
@@ -136,7 +140,7 @@ def load_generator(
 
     Args:
         model: A run folder of any stage, a checkpoint of ours or of anyone's (`.safetensors`,
-            `.pth`), or an exported file (`.onnx`).
+            `.pth`), or an exported file (`.onnx`, `.xml`, `.pt2`).
         subnet: Config string of a subnet of a supernet or search; by default the largest of a
             supernet, and of a search the best under its smallest budget.
         module: `package.module:factory` for the tensors of a network that is not ours.

@@ -5,6 +5,7 @@ const BACKENDS = {
   wasm: ["ort.wasm.min.mjs", "ort-wasm-simd-threaded"],
   webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify"],
 };
+const LEVELS = Float32Array.from({ length: 256 }, (_, level) => level / 127.5 - 1);
 let ort, backend;
 
 const at = (path) => new URL(path, self.location.href).href;
@@ -67,8 +68,10 @@ const ACTIONS = {
     const source = new Uint8ClampedArray(pixels);
     const area = width * height;
     const values = new Float32Array(3 * area);
-    for (let i = 0; i < area; i++) {
-      for (let c = 0; c < 3; c++) values[c * area + i] = source[4 * i + c] / 127.5 - 1;
+    for (let i = 0, at = 0; i < area; i++, at += 4) {
+      values[i] = LEVELS[source[at]];
+      values[area + i] = LEVELS[source[at + 1]];
+      values[2 * area + i] = LEVELS[source[at + 2]];
     }
     const start = performance.now();
     const input = new ort.Tensor("float32", values, [1, 3, height, width]);
@@ -78,13 +81,17 @@ const ACTIONS = {
     const milliseconds = performance.now() - start;
     const [, , toHeight, toWidth] = output.dims;
     const made = toWidth * toHeight;
-    for (let i = 0; i < result.length; i++) {
-      if (Number.isNaN(result[i])) throw new Error("the model gave no picture (not a number)");
+    const rgba = new Uint8ClampedArray(4 * made); // rounds and clips by itself
+    let sum = 0;
+    for (let i = 0, at = 0; i < made; i++, at += 4) {
+      const [r, g, b] = [result[i], result[made + i], result[2 * made + i]];
+      sum += r + g + b;
+      rgba[at] = (r + 1) * 127.5;
+      rgba[at + 1] = (g + 1) * 127.5;
+      rgba[at + 2] = (b + 1) * 127.5;
+      rgba[at + 3] = 255;
     }
-    const rgba = new Uint8ClampedArray(4 * made).fill(255);
-    for (let i = 0; i < made; i++) {
-      for (let c = 0; c < 3; c++) rgba[4 * i + c] = Math.round((result[c * made + i] + 1) * 127.5);
-    }
+    if (!Number.isFinite(sum)) throw new Error("the model gave no picture (not a number)");
     return { pixels: rgba.buffer, width: toWidth, height: toHeight, milliseconds };
   },
 };
