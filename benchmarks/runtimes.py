@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from gancompress.data import list_images, read_image, to_tensor
 from gancompress.elastic import CostModel
 from gancompress.export import OnnxGenerator, OpenVinoGenerator
 from gancompress.export.onnx import onnx_model
-from gancompress.export.openvino import export_openvino
+from gancompress.export.openvino import export_openvino, require_openvino
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import merge_last_convolution
 
@@ -52,6 +53,7 @@ RUNTIMES: dict[str, Callable[[Path, int], Callable[[Tensor], Tensor]]] = {
     "eager": lambda path, threads: load_network(path).module,
     "onnx": OnnxGenerator,
     "openvino": OpenVinoGenerator,
+    "openvino-bf16": partial(OpenVinoGenerator, precision="bfloat16"),
 }
 
 
@@ -194,11 +196,11 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     made: list[Candidate] = []
 
     def add(name: str, runtime: str, network: Network, model: onnx.ModelProto | None) -> None:
-        path = folder / f"{len(made)}.{'xml' if runtime == 'openvino' else 'file'}"
+        path = folder / f"{len(made)}.{'xml' if runtime.startswith('openvino') else 'file'}"
         if model is None:
             save_network(path.with_suffix(".safetensors"), network.module, network.description)
             path = path.with_suffix(".safetensors")
-        elif runtime == "openvino":
+        elif runtime.startswith("openvino"):
             export_openvino(path, model, False)
         else:
             path.write_bytes(model.SerializeToString())
@@ -229,6 +231,9 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     add("published, ONNX Runtime int8", "onnx", published, merged(int8))
     add("published, OpenVINO, no rewrite", "openvino", published, plain)
     add("published, OpenVINO", "openvino", published, merged(plain))
+    add("published, OpenVINO int8", "openvino", published, merged(int8))
+    if "BF16" in require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        add("published, OpenVINO bfloat16", "openvino-bf16", published, merged(plain))
     for name, ngf in (("mobile_resnet_9blocks", 24), ("resnet_9blocks", 12)):
         uniform = untrained(name, ngf)
         own = merged(graph(uniform))

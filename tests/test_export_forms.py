@@ -479,6 +479,28 @@ def test_openvino_runs_at_any_size_and_batch(quick: Network, tmp_path: Path, uin
         OpenVinoGenerator(path)
 
 
+def test_openvino_in_bfloat16_and_int8_is_close_and_says_so(quick: Network, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs the optional package openvino")
+    x = to_float(torch.stack(images(2)))
+    with torch.no_grad():
+        wanted = quick.module(x).numpy()
+    options = ExportOptions(rewrite="always")
+    proof = export_network(quick, "openvino-int8", tmp_path / "a.int8.xml", images(4), options)
+    assert (proof.num_images, proof.tolerance) == (2, None)
+    assert 25 < psnr(OpenVinoGenerator(tmp_path / "a.int8.xml")(x).numpy(), wanted) < 60
+    path = tmp_path / "a.bf16.xml"
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ConfigError, match=r"AVX-512 BF16 or AMX.*\n  Take --to openvino\."):
+            export_network(quick, "openvino-bf16", path, images(4), options)
+        return
+    proof = export_network(quick, "openvino-bf16", path, images(4), options)
+    assert proof.num_images == 4
+    assert sorted(proof.sha256) == ["a.bf16.bin", "a.bf16.xml"]
+    narrow, wide = OpenVinoGenerator(path), OpenVinoGenerator(path, precision="float32")
+    assert narrow.header["precision"] == "bfloat16"
+    assert 30 < psnr(narrow(x).numpy(), wanted) < 70 < psnr(wide(x).numpy(), wanted)
+
+
 @pytest.mark.parametrize("kind", ["pt2", "openvino"])
 def test_profile_reads_the_costs_of_exported_files(
     quick: Network, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]

@@ -58,7 +58,7 @@ def run_export(context: Context) -> None:
         context.say(f"would write {path}: {describe(network)}")
         context.result({"path": str(path), **describe(network)})
         return
-    number = NUM_PROOF_IMAGES * (1 if kind.min_psnr_db is None else 2)  # half of them calibrate
+    number = NUM_PROOF_IMAGES * (2 if kind.is_calibrated else 1)  # half of them calibrate
     images = proof_images(args.model, network, args.images, number)
     proof = export_network(network, args.to, path, images, options)
     size = sum(file.stat().st_size for file in kind.files(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -24,7 +25,12 @@ from gancompress.export.onnx import (
     onnx_model,
     set_header,
 )
-from gancompress.export.openvino import OpenVinoGenerator, export_openvino, require_openvino
+from gancompress.export.openvino import (
+    OpenVinoGenerator,
+    export_openvino,
+    require_openvino,
+    require_precision,
+)
 from gancompress.export.program import ProgramGenerator, export_program
 from gancompress.export.proof import Generator
 from gancompress.export.quantise import quantise
@@ -34,6 +40,9 @@ from gancompress.tables import lookup
 TOLERANCE = 1e-3  # of images in [-1, 1]
 INT8_PSNR_DB = 25.0
 """Least accepted; the published horse2zebra generator has 27 on its worst of 16 photos."""
+
+BF16_PSNR_DB = 30.0
+"""Least accepted; the published horse2zebra generator has 46 on its worst of 16 photos."""
 
 ROUNDS = 15  # of a rewrite's measurement
 
@@ -49,6 +58,7 @@ class Format:
         runtime: The package that runs it.
         tolerance: Largest accepted difference to the generator in memory.
         min_psnr_db: Least accepted PSNR to it, where that decides instead.
+        is_calibrated: Whether real inputs decide what is written.
         companions: Suffixes of further files that belong to it.
         is_graph: Whether `ExportOptions` say anything about it.
     """
@@ -59,6 +69,7 @@ class Format:
     runtime: str = "torch"
     tolerance: float = TOLERANCE
     min_psnr_db: float | None = None
+    is_calibrated: bool = False
     companions: tuple[str, ...] = ()
     is_graph: bool = False
 
@@ -99,12 +110,18 @@ def _write_int8(path: Path, job: Job) -> list[Trial]:
     return trials
 
 
-def _write_openvino(path: Path, job: Job) -> list[Trial]:
-    require_openvino()
+def _write_openvino(
+    path: Path, job: Job, precision: str = "float32", is_int8: bool = False
+) -> list[Trial]:
+    require_precision(precision)
+    runtime = partial(OpenVinoGenerator, precision=precision)
     is_half = job.options.weights == "float16"  # OpenVINO has a way of its own to store them
     wide = replace(job, options=replace(job.options, weights="float32")) if is_half else job
-    model, trials = _graph(wide, OpenVinoGenerator)
-    export_openvino(path, model, is_half)
+    if is_int8:
+        model, trials = _graph(wide, runtime, lambda model: quantise(model, job.images))
+    else:
+        model, trials = _graph(wide, runtime)
+    export_openvino(path, model, is_half, precision)
     return trials
 
 
@@ -150,6 +167,7 @@ FORMATS: dict[str, Format] = {
         lambda path, _: OnnxGenerator(path),
         "onnxruntime",
         min_psnr_db=INT8_PSNR_DB,
+        is_calibrated=True,
         is_graph=True,
     ),
     "openvino": Format(
@@ -157,6 +175,25 @@ FORMATS: dict[str, Format] = {
         _write_openvino,
         lambda path, _: OpenVinoGenerator(path),
         "openvino",
+        companions=(".bin",),
+        is_graph=True,
+    ),
+    "openvino-bf16": Format(
+        ".bf16.xml",
+        partial(_write_openvino, precision="bfloat16"),
+        lambda path, _: OpenVinoGenerator(path),
+        "openvino",
+        min_psnr_db=BF16_PSNR_DB,
+        companions=(".bin",),
+        is_graph=True,
+    ),
+    "openvino-int8": Format(
+        ".int8.xml",
+        partial(_write_openvino, is_int8=True),
+        lambda path, _: OpenVinoGenerator(path),
+        "openvino",
+        min_psnr_db=INT8_PSNR_DB,
+        is_calibrated=True,
         companions=(".bin",),
         is_graph=True,
     ),

@@ -1,4 +1,4 @@
-"""OpenVINO files: made of the ONNX graph, run by OpenVINO on the CPU in float32."""
+"""OpenVINO files: made of the ONNX graph, run by OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torch import Tensor
 from gancompress.data import to_float, to_uint8
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export.onnx import HEADER, get_header, read_header, require_shape
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+"""What OpenVINO calls the types that it may compute in."""
 
 OPEN_SHAPES = 4
 """Compiled networks that are kept, one for each shape of input."""
@@ -37,17 +40,35 @@ def require_openvino() -> ModuleType:
     return module
 
 
-def export_openvino(path: Path, model: onnx.ModelProto, half_weights: bool) -> None:
+def require_precision(precision: str) -> None:
+    """Raise unless OpenVINO is there and computes so on this processor.
+
+    Raises:
+        ConfigError: It is not installed, or this processor does not multiply in bfloat16.
+    """
+    able = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and "BF16" not in able:
+        raise ConfigError(
+            "bfloat16 needs a processor that computes in it (AVX-512 BF16 or AMX); this one does not,"
+            " so the file could not be proven\n  Take --to openvino."
+        )
+
+
+def export_openvino(
+    path: Path, model: onnx.ModelProto, half_weights: bool, precision: str = "float32"
+) -> None:
     """Write an ONNX graph as PATH (.xml) and its weights beside it (.bin).
 
     Args:
         path: The file of the graph.
         model: With the header in its metadata.
         half_weights: Whether to store weights in half precision.
+        precision: What it is to be computed in, entry of `PRECISIONS`; kept in the header.
     """
     openvino = require_openvino()
     made = openvino.Core().read_model(model.SerializeToString())
-    made.set_rt_info(get_header(model), [HEADER])
+    header = {**json.loads(get_header(model)), "precision": precision}
+    made.set_rt_info(json.dumps(header), [HEADER])
     openvino.save_model(made, path, compress_to_fp16=half_weights)
 
 
@@ -55,10 +76,7 @@ def run_in_openvino(source: Path | bytes, threads: int | None) -> Any:
     """A model that is ready to be compiled, and how: (core, model, settings)."""
     openvino = require_openvino()
     core = openvino.Core()
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it
-    }
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     return core, core.read_model(source), settings
@@ -79,13 +97,17 @@ class OpenVinoGenerator:
     Args:
         path: The `.xml` file, or a serialised ONNX model.
         threads: Of the computation; the runtime's choice by default.
+        precision: Entry of `PRECISIONS`; what the file asks for by default. Processors without
+            bfloat16 compute in float32.
 
     Raises:
         CheckpointError: Not readable.
         ConfigError: OpenVINO is not installed.
     """
 
-    def __init__(self, path: Path | bytes, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path | bytes, threads: int | None = None, precision: str | None = None
+    ) -> None:
         self.path = path if isinstance(path, Path) else Path("graph")
         self.side: int | None = None
         if isinstance(path, Path) and not path.exists():
@@ -101,6 +123,9 @@ class OpenVinoGenerator:
             raise CheckpointError(f"{self.path}: no generator with one input (N, C, H, W)")
         self.header = self._read_header()
         self.stride = int(self.header.get("stride", 4))
+        wanted = precision or self.header.get("precision", "float32")
+        # never left to the runtime, whose choice is bfloat16 where the processor has it
+        self._settings["INFERENCE_PRECISION_HINT"] = PRECISIONS.get(wanted, "f32")
         self.is_bytes = self._model.inputs[0].element_type.get_type_name() == "u8"
         self._compiled: dict[tuple[int, ...], Callable[[Any], Any]] = {}
 

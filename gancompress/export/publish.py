@@ -65,7 +65,7 @@ def export_network(
     if not images:
         raise DataError("the proof needs real images, there are none")
     calibration, held = images, images
-    if entry.min_psnr_db is not None and len(images) > 1:
+    if entry.is_calibrated and len(images) > 1:
         calibration, held = images[1::2], images[::2]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unproven.") as folder:
