@@ -6,4 +6,4 @@ source "$root/scripts/setup.sh"
 cd "$root"
 make_venv ""
 scripts/vendor.sh
-exec .venv/bin/gancompress demo pretrained/edges2emoji/front "$@"
+exec .venv/bin/gancompress demo pretrained/edges2emoji/front --open "$@"

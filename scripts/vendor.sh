@@ -4,7 +4,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 web="$root/gancompress/demo/web"
 stamp="$web/vendor/.lock"
-if [ -e "$stamp" ] && cmp -s "$web/package-lock.json" "$stamp"; then exit 0; fi
+version="$(cat "$web/package-lock.json" "$root/scripts/vendor.sh" | sha256sum)"
+if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$version" ]; then exit 0; fi
 if ! command -v npm >/dev/null; then
     echo "npm is needed once to install the runtime of the demo page; install Node.js" >&2
     exit 2
@@ -19,7 +20,7 @@ rm -rf "$web/vendor"
 mkdir "$web/vendor"
 for name in ort.wasm.min.mjs ort-wasm-simd-threaded.{mjs,wasm} \
     ort.webgpu.min.mjs ort-wasm-simd-threaded.asyncify.{mjs,wasm}; do
-    cp "$dist/$name" "$web/vendor/"
+    cp "$dist/$name" "$web/vendor/${name/%.mjs/.js}" # a suffix that every web host knows
 done
-cp "$web/package-lock.json" "$stamp"
+echo "$version" > "$stamp"
 echo "$web/vendor: $(du -sh "$web/vendor" | cut -f1)" >&2

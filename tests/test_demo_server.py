@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,6 +152,40 @@ def test_queries_are_ignored(server: DemoServer, target: str, name: str) -> None
     reply = ask(server, target)
     assert (reply.status, reply.body) == (200, CONTENTS[name])
     assert reply.headers["Content-Type"] == TYPES[name.rpartition(".")[2]]
+
+
+def test_a_file_that_the_browser_has_is_not_sent_again(server: DemoServer) -> None:
+    first = ask(server, "/files/a.js")
+    tag = first.headers["ETag"]
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", "/files/a.js", headers={"If-None-Match": tag})
+    with connection.getresponse() as response:
+        assert (response.status, response.read()) == (304, b"")
+        assert response.headers["ETag"] == tag
+        assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    connection.request("GET", "/", headers={"If-None-Match": tag})
+    with connection.getresponse() as response:
+        assert (response.status, response.read()) == (200, CONTENTS["index.html"])
+    connection.close()
+    assert ask(server, "/index.html").headers["ETag"] != tag
+
+
+def test_a_slow_reader_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout counts for a piece, not for the whole file."""
+    monkeypatch.setattr(module._Handler, "timeout", 0.5)
+    content = bytes(range(256)) * (1 << 15)
+    with DemoServer({"index.html": b"page", "a.wasm": content}, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with socket.create_connection(("127.0.0.1", server.server_port), 10) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            host = f"Host: localhost:{server.server_port}\r\nConnection: close"
+            connection.sendall(f"GET /a.wasm HTTP/1.1\r\n{host}\r\n\r\n".encode())
+            received = bytearray()
+            while part := connection.recv(1 << 18):
+                received += part
+                time.sleep(0.03)  # some 1.5 s in all
+        server.shutdown()
+    assert received.endswith(content)
 
 
 def test_one_connection_serves_many_requests(server: DemoServer) -> None:
@@ -631,7 +666,7 @@ def text_of(name: str) -> str:
 
 
 def test_page_lists_every_file_there_is_and_no_other() -> None:
-    suffixes = {".html", ".css", ".js", ".mjs", ".svg", ".txt", ".png", ".ico", ".woff2"}
+    suffixes = {".html", ".css", ".js", ".svg", ".txt", ".png", ".ico", ".woff2"}
     there = {path.name for path in WEB.iterdir() if path.suffix in suffixes}
     assert there == set(PAGE)
     assert len(PAGE) == len(there)
@@ -643,7 +678,9 @@ def test_runtime_is_what_the_installing_script_copies() -> None:
     assert names
     listed = names[1].replace("\\\n", " ")
     found = subprocess.run(["bash", "-c", f"echo {listed}"], capture_output=True, check=True)
-    assert sorted(found.stdout.decode().split()) == sorted(RUNTIME)
+    copied = re.sub(r"\.mjs\b", ".js", found.stdout.decode()).split()
+    assert sorted(copied) == sorted(RUNTIME)
+    assert "${name/%.mjs/.js}" in script
 
 
 REFERENCES: dict[str, tuple[str, ...]] = {
@@ -685,7 +722,7 @@ def test_every_file_of_the_page_and_runtime_is_referred_to() -> None:
     for name in {*PAGE} - {"index.html"}:
         assert re.search(rf"""["'`/]{re.escape(name)}["'`]""", whole), name
     for name in RUNTIME:
-        stem = name.removesuffix(".mjs").removesuffix(".wasm")
+        stem = name.removesuffix(".js").removesuffix(".wasm")
         assert f'"{stem}' in whole, name
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tempfile
+import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,7 @@ def demo_flags(command: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=f"how to store weights, computing stays in float32: {', '.join(WEIGHTS)}",
     )
+    command.add_argument("--open", action="store_true", help="show the page in your browser")
     target = command.add_mutually_exclusive_group()
     target.add_argument(
         "--static", type=Path, metavar="FOLDER", help="write the page as files for any web host"
@@ -105,7 +109,8 @@ def _show(context: Context, bundle: Path) -> None:
     args = context.args
     contents, manifest = site(bundle), read_manifest(bundle)
     if args.static:
-        publish(args.static, contents)
+        # some hosts leave out files whose names begin with an underscore unless told not to
+        publish(args.static, {**contents, ".nojekyll": b""})
         context.say(f"{args.static}: {_describe(manifest)}; any web host can serve this folder")
         context.result({"static": str(args.static), **_facts(manifest)})
         return
@@ -117,10 +122,18 @@ def _show(context: Context, bundle: Path) -> None:
                 "browsers give it one thread and no webcam"
             )
         context.result({"url": server.url, "bundle": str(bundle), **_facts(manifest)})
+        if args.open and _has_screen():
+            webbrowser.open(server.url)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             context.say("stopped")
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window, and not take the terminal."""
+    is_desktop = sys.platform in ("darwin", "win32")
+    return is_desktop or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _dry_run(context: Context, path: Path, source: Source | None) -> None:

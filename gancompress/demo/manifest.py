@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from gancompress.errors import CheckpointError, ConfigError
 
 NAME = "front.json"
+Role = Literal["subnet", "teacher", "generator"]
 Kind = Literal["sketch", "photo"]
 ModelFile = Annotated[
     str, StringConstraints(pattern=r"^models/[A-Za-z0-9_][A-Za-z0-9_.\-]*\.onnx$")
@@ -48,7 +49,7 @@ class Model(_Entry):
         sha256: Of the file's content, in hexadecimal.
         bytes: Its length.
         name: Config string, or what the network is called.
-        role: Cut out of a student, or what the student was taught by.
+        role: Cut out of a student, what the student was taught by, or neither.
         params: Parameters.
         macs: Multiply-accumulates of one image at the manifest's size.
         score: What is known of its quality.
@@ -61,7 +62,7 @@ class Model(_Entry):
     sha256: Digest
     bytes: int
     name: str
-    role: Literal["subnet", "teacher"]
+    role: Role
     params: int
     macs: int
     score: Score | None

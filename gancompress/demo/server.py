@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gancompress.demo.manifest import NAME, read_bundle
+from gancompress.demo.manifest import NAME, read_bundle, sha256
 from gancompress.errors import ConfigError
 from gancompress.tables import lookup
 
@@ -23,15 +23,14 @@ PAGE = (
     *("worker.js", "icon.svg", "runtime-licence.txt"),
 )
 RUNTIME = (
-    *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
-    *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs"),
+    *("ort.wasm.min.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm"),
+    *("ort.webgpu.min.js", "ort-wasm-simd-threaded.asyncify.js"),
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
 TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
-    "mjs": "text/javascript; charset=utf-8",
     "json": "application/json",
     "txt": "text/plain; charset=utf-8",
     "svg": "image/svg+xml",
@@ -56,6 +55,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 SECONDS_FOR_A_REQUEST = 20
+PIECE = 1 << 16  # bytes that are sent at once: the seconds count for each of them
 MAX_PORT = 65535
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What a header's name consists of. Source: RFC 9110, section 5.6.2."""
@@ -99,6 +99,7 @@ class DemoServer(ThreadingHTTPServer):
     def __init__(self, contents: Mapping[str, bytes], host: str, port: int) -> None:
         self.table = {f"/{name}": content for name, content in contents.items()}
         self.table["/"] = contents["index.html"]
+        self.tags = {path: f'"{sha256(content)}"' for path, content in self.table.items()}
         self.host = host
         if not 0 <= port <= MAX_PORT:  # the system would take its last 16 bits for another port
             raise ConfigError(f"--port {port}: ports are 0 (any that is free) to {MAX_PORT}")
@@ -195,12 +196,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, b"404 Not Found\n", TYPES["txt"])
             return
         suffix = path.rpartition(".")[2] if path != "/" else "html"
-        self._answer(HTTPStatus.OK, content, lookup(TYPES, suffix, "file type"))
+        tag = self.server.tags[path]
+        kind = lookup(TYPES, suffix, "file type")
+        if self.headers.get("If-None-Match") == tag:
+            self._answer(HTTPStatus.NOT_MODIFIED, b"", kind, tag)
+        else:
+            self._answer(HTTPStatus.OK, content, kind, tag)
 
-    def _answer(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+    def _answer(self, status: HTTPStatus, content: bytes, kind: str, tag: str = "") -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
+        if status is not HTTPStatus.NOT_MODIFIED:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+        if tag:
+            self.send_header("ETag", tag)
         for name, value in HEADERS.items():
             self.send_header(name, value)
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
@@ -209,7 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":  # a refused one: its answer has no body either
-            self.wfile.write(content)
+            whole = memoryview(content)
+            for start in range(0, len(whole), PIECE):
+                self.wfile.write(whole[start : start + PIECE])
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses: malformed and overlong requests, unknown versions."""

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from gancompress.checkpoint.models import load_model, run_data, run_splits, run_stage, supernet_of
 from gancompress.checkpoint.network import Network, as_supernet, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DataOptions
 from gancompress.data import Splits
-from gancompress.demo.manifest import Score
+from gancompress.demo.manifest import Role, Score
 from gancompress.elastic import CostModel
 from gancompress.errors import ConfigError
 from gancompress.search.answers import uniform_subnets
@@ -38,7 +37,7 @@ class Offer:
     """
 
     name: str
-    role: Literal["subnet", "teacher"]
+    role: Role
     load: Callable[[], Network]
     score: Score | None = None
 
@@ -87,7 +86,9 @@ def find_source(path: Path, subnets: Sequence[str] = ()) -> Source:
     if subnets:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnets[0]} says nothing")
     name = str(network.header.get("subnet", stage or path.stem))
-    role: Literal["subnet", "teacher"] = "teacher" if stage == "teacher" else "subnet"
+    role: Role = "subnet" if "subnet" in network.header else "generator"
+    if stage == "teacher":
+        role = "teacher"
     offer = Offer(name, role, partial(load_model, path))
     return _source(path, [offer], network, [Path(network.source)])
 

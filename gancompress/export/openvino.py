@@ -49,8 +49,8 @@ def require_precision(precision: str) -> None:
     able = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bfloat16" and "BF16" not in able:
         raise ConfigError(
-            "bfloat16 needs a processor that computes in it (AVX-512 BF16 or AMX); this one does not,"
-            " so the file could not be proven\n  Take --to openvino."
+            "bfloat16 needs a processor with it (AVX-512 BF16 or AMX); this one has none, "
+            "so the file could not be proven\n  Take --to openvino."
         )
 
 

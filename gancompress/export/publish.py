@@ -124,7 +124,9 @@ def _criterion(entry: Format, module: nn.Module, options: ExportOptions) -> Crit
 
 
 def _fits_half(module: nn.Module) -> bool:
-    """Whether half precision holds all weights as they are."""
+    """Whether half precision holds all weights as they are written: norms are folded into some."""
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+        return False
     return all(bool((p.half().to(p.dtype) == p).all()) for p in module.parameters())
 
 

@@ -1,15 +1,16 @@
 // The page: an input, a model, and the picture that it makes; everything else is in its own file.
 
+import { chooseBackend } from "./backend.js";
 import { examples, files, photographing, sketching, take } from "./controls.js";
-import { Engine } from "./engine.js";
+import { Cancelled, Engine } from "./engine.js";
 import { Front } from "./front.js";
 import { isolate } from "./isolation.js";
 import { megabytes, readManifest } from "./manifest.js";
 import { Split } from "./split.js";
-import { chooseBackend } from "./backend.js";
 
 const SLOW = 400; // ms a picture, beyond which nobody can follow a pen
 const FLUENT = 100;
+const TEDIOUS = 3000; // ms, beyond which one waits for a single picture
 const TIMED = 4; // runs that a speed needs
 const PREFETCHED = 12e6; // bytes of models that are loaded before anybody asks
 
@@ -19,14 +20,16 @@ class Page {
   constructor(manifest) {
     this.manifest = manifest;
     this.engine = new Engine("wasm");
+    this.next = null; // an engine that is faster, from the next picture on
     this.front = new Front(manifest, (model) => this.pick(model));
     this.model = this.front.first;
     this.other = this.front.counterpart(this.model);
     this.comparing = false;
-    this.isRunning = false;
-    this.isDirty = false;
+    this.failed = new Set(); // files that are not asked for again by themselves
+    this.coming = new Set();
+    this.isRunning = this.isDirty = this.isLeftDirty = false;
     this.pictures = 0;
-    this.advised = false;
+    this.advised = new Set();
     const changed = () => this.refresh();
     const tell = (text) => this.tell(text);
     this.source =
@@ -48,7 +51,10 @@ class Page {
     element("task").textContent = manifest.title;
     element("pixels").textContent = ` · ${manifest.size} × ${manifest.size}`;
     element("headline").textContent = isSketch ? "Draw, and see." : "Drop a picture, and see.";
-    document.querySelector(".front").hidden = manifest.models.length < 2 && !manifest.models[0].macs;
+    const isOne = manifest.models.length < 2;
+    for (const item of [document.querySelector(".rail"), document.querySelector(".switch"), element("other")]) {
+      item.hidden = isOne;
+    }
   }
 
   /** Everything that depends on the models, but the pictures. */
@@ -58,6 +64,8 @@ class Page {
     front.show(model, engine.milliseconds(model), threads);
     front.showSpeeds((each) => engine.milliseconds(each));
     element("other").value = String(this.manifest.models.indexOf(this.other));
+    element("compare").checked = this.comparing;
+    element("frame").classList.toggle("comparing", this.comparing);
     element("handle").hidden = element("left").hidden = !this.comparing;
     element("left-tag").hidden = element("right-tag").hidden = !this.comparing;
     element("left-tag").textContent = this.other.short;
@@ -67,15 +75,23 @@ class Page {
   }
 
   state(text) {
+    if (element("engine").textContent === text) return;
     element("engine").textContent = text;
+    element("frame").setAttribute("aria-busy", String(text === "Computing" || text === "Loading"));
+    element("status").textContent = text === "Ready" ? `Ready: ${this.model.label}` : text;
   }
 
-  tell(text, { retry, faster } = {}) {
-    element("message").hidden = !text;
+  /** Show a message; an empty one hides it. Advice never takes the place of an error. */
+  tell(text, { retry, faster, isAdvice = false } = {}) {
+    const message = element("message");
+    if (isAdvice && !message.hidden && !this.isAdvice) return;
+    if (!text && message.contains(document.activeElement)) element("slider").focus();
+    message.hidden = !text;
     element("message-text").textContent = text;
     element("retry").hidden = !retry;
     element("faster").hidden = !faster;
     if (faster) element("faster").textContent = `Take ${faster.short}`;
+    this.isAdvice = isAdvice;
     this.onRetry = retry;
     this.suggested = faster;
   }
@@ -90,26 +106,17 @@ class Page {
   // -- what one does --------------------------------------------------------------------------
 
   listen() {
-    element("compare").addEventListener("change", (event) => {
-      this.comparing = event.target.checked;
-      this.show();
-      this.refresh();
+    element("compare").addEventListener("change", (event) => this.compareWith(this.other, event.target.checked));
+    element("other").addEventListener("change", (event) =>
+      this.compareWith(this.manifest.models[Number(event.target.value)], true));
+    element("save").addEventListener("click", () => {
+      const { title } = this.manifest;
+      save(element("right"), `${title}-${element("right").dataset.model}.png`);
     });
-    element("other").addEventListener("change", (event) => {
-      this.other = this.manifest.models[Number(event.target.value)];
-      this.comparing = element("compare").checked = true;
-      this.show();
-      this.refresh();
-    });
-    element("save").addEventListener("click", () => save(element("right"), `${this.manifest.title}-${this.model.name}.png`));
     element("save-input").addEventListener("click", () => this.saveInput());
     element("dismiss").addEventListener("click", () => this.tell(""));
     element("retry").addEventListener("click", () => this.onRetry?.());
-    element("faster").addEventListener("click", () => {
-      const model = this.suggested;
-      this.tell("");
-      this.pick(model);
-    });
+    element("faster").addEventListener("click", () => this.pick(this.suggested));
     document.addEventListener("keydown", (event) => {
       const typing = event.target.matches?.("input:not([type=range]):not([type=checkbox]), select, textarea");
       if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -119,12 +126,21 @@ class Page {
   }
 
   pick(model) {
-    if (model === this.model) return;
+    if (this.isAdvice || this.onRetry) this.tell("");
+    this.failed.delete(model.file);
     this.model = model;
-    this.advised = false;
     this.show();
     this.refresh();
-    element("status").textContent = `Model: ${model.label}`;
+  }
+
+  compareWith(other, isOn) {
+    this.failed.delete(other.file);
+    if (element("left").dataset.model !== other.name) blank(element("left"));
+    this.other = other;
+    this.comparing = isOn;
+    this.isLeftDirty = true;
+    this.show();
+    this.kick();
   }
 
   saveInput() {
@@ -139,132 +155,188 @@ class Page {
   /** Something changed: make the picture anew, as soon as the one being made is done. */
   refresh() {
     this.isDirty = true;
+    this.kick();
+  }
+
+  kick() {
     if (!this.isRunning) this.work();
   }
 
+  /** One picture after the other, while there is something to do. */
   async work() {
     this.isRunning = true;
+    let again = false;
     try {
-      while (this.isDirty || this.wantsTiming()) {
-        const changed = this.isDirty;
-        this.isDirty = false;
-        await this.once(changed);
-        if (this.source.isLive) {
-          this.isDirty = true;
-          await new Promise(requestAnimationFrame);
-        }
-      }
+      for (let step = this.step(); step; step = this.step()) await step();
     } catch (error) {
-      this.veil("");
-      this.state("Stopped");
-      const retry = () => {
-        this.tell("");
-        this.engine.restart();
-        this.refresh();
-      };
-      this.tell(`The picture could not be made: ${error.message}`, { retry });
+      again = error instanceof Cancelled; // another engine goes on
+      if (!again) this.fail(`The picture could not be made: ${error.message}`);
     } finally {
       this.isRunning = false;
     }
-    if (this.isDirty && !this.onRetry) this.work(); // changed while the last words were said
+    if (again) this.refresh();
   }
 
-  /** Whether the model has not been timed often enough, and there is something to time it with. */
-  wantsTiming() {
-    return !this.source.isEmpty && this.engine.isReady(this.model) && this.engine.runs(this.model) < TIMED;
-  }
-
-  async once(changed) {
-    const { model, engine } = this;
-    await this.ready(model);
-    if (this.model !== model) {
+  /** What to do next, the most urgent first, or null. */
+  step() {
+    if (this.next) {
+      this.engine.close();
+      [this.engine, this.next] = [this.next, null];
+      this.advised.clear();
+      if (this.isAdvice) this.tell("");
       this.isDirty = true;
-      return;
     }
-    const input = this.source.input();
-    element("save").disabled = element("save-input").disabled = !input || this.source.isEmpty;
-    if (!input || this.source.isEmpty) {
-      for (const id of ["right", "left"]) blank(element(id));
-      this.state("Ready");
-      return;
+    const input = this.source.isEmpty ? null : this.source.input();
+    if (!this.isReady(this.model)) return null;
+    const nextFrame = async () => {
+      await new Promise(requestAnimationFrame);
+      this.isDirty = true;
+    };
+    if (!input) {
+      if (this.source.isLive) return nextFrame;
+      if (this.isDirty) this.empty();
+      return null;
     }
-    paint(element("right"), await engine.run(model, input), model);
-    if (this.comparing && changed) await this.compare(input);
+    if (this.isDirty) return () => this.right(input);
+    if (this.comparing && this.isLeftDirty && this.isReady(this.other)) return () => this.left(input);
+    if (this.source.isLive) return nextFrame;
+    return this.wantsTiming() ? () => this.right(input) : null;
+  }
+
+  /** Whether a model can run; begins to load it where it cannot. */
+  isReady(model) {
+    const { engine } = this;
+    if (engine.isReady(model)) return true;
+    if (this.failed.has(model.file)) return false;
+    if (model === this.model) this.state("Loading");
+    if (!this.coming.has(model.file)) this.load(model, engine);
+    return false;
+  }
+
+  async load(model, engine) {
+    this.coming.add(model.file);
+    const isSeen = () => model === this.model && engine === this.engine;
+    const veil = setTimeout(() => isSeen() && this.veil(`Loading ${model.label}`), 150);
+    let last = 0;
+    try {
+      await engine.load(model, (what, received, total) => {
+        if (!isSeen() || (performance.now() - last < 50 && received < total)) return;
+        last = performance.now();
+        const size = total ? ` of ${megabytes(total)}` : "";
+        this.veil(`Loading ${what}: ${megabytes(received)}${size}`, received, total);
+      });
+    } catch (error) {
+      if (!(error instanceof Cancelled)) this.cannotLoad(model, error);
+    } finally {
+      clearTimeout(veil);
+      this.coming.delete(model.file);
+      this.veil("");
+    }
+    this.kick();
+  }
+
+  cannotLoad(model, error) {
+    this.failed.add(model.file);
+    if (model === this.model) {
+      this.fail(`${capital(model.label)} could not be loaded: ${error.message}`);
+    } else if (this.comparing && model === this.other) {
+      this.comparing = false;
+      this.tell(`${capital(model.label)} cannot be compared: ${error.message}`);
+      this.show();
+    }
+  }
+
+  /** Say that there is no picture, and offer to try again. */
+  fail(text) {
+    this.state("Stopped");
+    this.tell(text, {
+      retry: () => {
+        this.tell("");
+        this.failed.clear();
+        this.engine.restart();
+        this.refresh();
+      },
+    });
+  }
+
+  empty() {
+    this.isDirty = false;
+    for (const id of ["right", "left"]) blank(element(id));
+    element("save").disabled = element("save-input").disabled = true;
+    this.state("Ready");
+  }
+
+  /** Whether the model has not been timed often enough; slow ones are timed less. */
+  wantsTiming() {
+    const milliseconds = this.engine.milliseconds(this.model) ?? 0;
+    return this.engine.runs(this.model) < (milliseconds > SLOW ? 2 : TIMED);
+  }
+
+  async right(input) {
+    const { model, engine } = this;
+    this.isLeftDirty ||= this.isDirty;
+    this.isDirty = false;
+    const slow = setTimeout(() => this.state("Computing"), SLOW);
+    const image = await engine.run(model, input).finally(() => clearTimeout(slow));
+    paint(element("right"), image, model);
+    element("save").disabled = element("save-input").disabled = false;
+    if (this.onRetry) this.tell("");
     this.pictures += 1;
     element("main").dataset.pictures = this.pictures;
     this.state(this.source.isLive ? "Live" : "Ready");
     this.show();
     this.advise();
-    this.later();
+    this.later(input);
   }
 
-  async compare(input) {
+  /** The picture to compare with: when there is time, so that it never keeps a pen waiting. */
+  async left(input) {
     const { other, engine } = this;
-    await this.ready(other);
-    if (other === this.other) paint(element("left"), await engine.run(other, input), other);
-  }
-
-  async ready(model) {
-    const { engine } = this;
-    if (engine.isReady(model)) return;
-    this.state("Loading");
-    const veil = setTimeout(() => this.veil(`Loading ${model.label}`), 150);
-    let last = 0;
-    try {
-      await engine.load(model, (what, received, total) => {
-        if (performance.now() - last < 50 && received < total) return;
-        last = performance.now();
-        if (!element("veil").hidden) {
-          const size = total ? ` of ${megabytes(total)}` : "";
-          this.veil(`Loading ${what}: ${megabytes(received)}${size}`, received, total);
-        }
-      });
-    } finally {
-      clearTimeout(veil);
-      this.veil("");
-    }
+    this.isLeftDirty = false;
+    paint(element("left"), await engine.run(other, input), other);
+    this.show();
   }
 
   /** Say once for each model that it cannot follow, and which one could. */
   advise() {
     const { engine, front, model } = this;
     const milliseconds = engine.milliseconds(model);
-    if (this.advised || milliseconds === null || milliseconds < SLOW) return;
-    this.advised = true;
-    const faster = front.within(FLUENT, model, milliseconds);
+    const isStill = this.manifest.input === "photo" && !this.source.isLive;
+    const limit = isStill ? TEDIOUS : SLOW;
+    if (this.advised.has(model.file) || milliseconds === null || milliseconds < limit) return;
+    this.advised.add(model.file);
+    const faster = front.within(isStill ? SLOW : FLUENT, model, milliseconds);
     const seconds = (milliseconds / 1000).toFixed(1);
-    const text = `${model.short} takes ${seconds} s a picture here: too slow to follow ${this.source.isLive ? "a webcam" : "a pen"}.`;
-    this.tell(text, { faster: faster === model ? undefined : faster });
+    const purpose = isStill ? "." : `: too slow to follow ${this.source.isLive ? "a webcam" : "a pen"}.`;
+    const text = `${model.short} takes ${seconds} s a picture here${purpose}`;
+    this.tell(text, { faster: faster === model ? undefined : faster, isAdvice: true });
   }
 
   /** After the first picture: see whether a GPU is faster, then have the other models ready. */
-  async later() {
+  async later(input) {
     if (this.isSettled) return;
     this.isSettled = true;
-    const input = this.source.input();
-    const faster = await chooseBackend(this.engine, this.model, input).catch(() => null);
-    if (faster) {
-      this.engine.close();
-      this.engine = faster;
-      this.isDirty = true;
-      this.show();
-      this.refresh();
-    }
+    const largest = this.manifest.models.at(-1);
+    this.next = await chooseBackend(this.engine, this.model, largest, input).catch(() => null);
+    if (this.next) this.kick();
     let bytes = 0;
     for (const model of this.manifest.models) {
       bytes += model.bytes;
-      if (bytes > PREFETCHED) return;
-      await this.engine.load(model).catch(() => {}); // asked for again when somebody wants it
+      if (bytes > PREFETCHED) break;
+      await (this.next ?? this.engine).load(model).catch(() => {}); // asked for again when wanted
     }
     element("main").dataset.prefetched = "yes";
   }
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 /** Show an image in a canvas, at the image's own size. */
 function paint(canvas, image, model) {
   if (canvas.width !== image.width || canvas.height !== image.height) {
     [canvas.width, canvas.height] = [image.width, image.height];
-    element("frame").style.setProperty("--ratio", `${image.width} / ${image.height}`);
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
   canvas.dataset.model = model.name;
@@ -287,23 +359,21 @@ async function save(canvas, name) {
 }
 
 async function main() {
-  const reason = await isolate();
-  if (reason) {
-    element("isolation").textContent = reason;
-    element("isolation").hidden = false;
-  }
-  let page;
   try {
-    page = new Page(await readManifest());
+    const reason = await isolate();
+    if (reason) {
+      element("isolation").textContent = reason;
+      element("isolation").hidden = false;
+    }
+    const page = new Page(await readManifest());
+    const [example] = page.manifest.examples;
+    page.refresh();
+    if (example) await take(example.file, page.source, (text) => page.tell(text), true);
   } catch (error) {
     element("engine").textContent = "Stopped";
     element("message-text").textContent = `The page cannot begin: ${error.message}`;
     element("message").hidden = false;
-    return;
   }
-  const [example] = page.manifest.examples;
-  if (example) await take(example.file, page.source, (text) => page.tell(text));
-  page.refresh();
 }
 
 main();

@@ -45,7 +45,7 @@ export function sketching(manifest, changed) {
     const button = document.createElement("button");
     Object.assign(button, { type: "button", title: `Colour ${index + 1}: ${colour}` });
     button.setAttribute("role", "radio");
-    button.setAttribute("aria-label", `Colour ${index + 1}`);
+    button.setAttribute("aria-label", `Colour ${index + 1}, ${colour}`);
     button.style.setProperty("--colour", colour);
     button.dataset.colour = colour;
     return button;
@@ -93,7 +93,7 @@ export function photographing(manifest, changed, tell) {
   element("choose").addEventListener("click", () => element("file").click());
   element("drop").addEventListener("click", () => element("file").click());
   element("webcam").addEventListener("click", async () => {
-    if (photo.isLive) {
+    if (photo.isLive || photo.isStarting) {
       photo.stop();
       photo.changed();
       return;
@@ -131,12 +131,25 @@ export function examples(manifest, source, tell) {
   }));
 }
 
-/** Fetch an example and make it the input; says what went wrong. */
-export async function take(file, source, tell) {
-  try {
+let latest = 0; // pictures that were asked for: only the last of them may come
+
+/** Make a picture the input, unless another one was asked for while it was read. */
+async function give(read, source, ifEmpty = false) {
+  const turn = ++latest;
+  const bitmap = await decode(await read());
+  if (turn === latest && !(ifEmpty && !source.isEmpty)) source.picture(bitmap);
+  bitmap.close();
+}
+
+/** Fetch an example and make it the input, or only where there is none; says what went wrong. */
+export async function take(file, source, tell, ifEmpty = false) {
+  const read = async () => {
     const response = await fetch(file);
     if (!response.ok) throw new Error(`the server answers ${response.status}`);
-    source.picture(await decode(await response.blob()));
+    return response.blob();
+  };
+  try {
+    await give(read, source, ifEmpty);
   } catch (error) {
     tell(`The example cannot be shown: ${error.message}.`);
   }
@@ -147,7 +160,7 @@ export function files(source, tell) {
   const accept = async (file) => {
     if (!file) return;
     try {
-      source.picture(await decode(file));
+      await give(() => file, source);
       tell("");
     } catch (error) {
       tell(`${file.name || "What was pasted"} ${error.message}. What was there stays.`);

@@ -2,41 +2,51 @@
 
 const REMEMBERED = 15; // runs that a speed is the median of
 
+/** Why a call has no answer: the engine was closed or begun anew, which is no failure. */
+export class Cancelled extends Error {}
+
 export class Engine {
   /** @param {"wasm" | "webgpu"} backend */
   constructor(backend) {
     this.backend = backend;
     this.threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
-    this.calls = new Map();
     this.times = new Map();
-    this.loaded = new Set();
-    this.loading = new Map();
-    this.started = null;
-    this.number = 0;
     this.open();
   }
 
   open() {
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    this.worker.onmessage = ({ data }) => this.receive(data);
-    this.worker.onerror = (event) => {
-      event.preventDefault();
-      for (const call of this.calls.values()) call.reject(new Error(event.message || "the runtime stopped"));
-      this.calls.clear();
+    this.calls = new Map();
+    this.loaded = new Set();
+    this.loading = new Map();
+    this.started = null;
+    this.dead = null;
+    this.number = 0;
+    const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    const die = (event) => {
+      event.preventDefault?.();
+      if (this.worker === worker) this.abandon(new Error(event.message || "the runtime stopped"));
     };
+    worker.onmessage = ({ data }) => this.worker === worker && this.receive(data);
+    worker.onerror = worker.onmessageerror = die;
+    this.worker = worker;
+  }
+
+  /** Answer every call with this error, now and from now on. */
+  abandon(error) {
+    this.dead = error;
+    const calls = [...this.calls.values()];
+    this.calls.clear();
+    for (const call of calls) call.reject(error);
   }
 
   close() {
     this.worker.terminate();
+    this.abandon(new Cancelled("closed"));
   }
 
-  /** Forget everything and begin again, after a failure. */
+  /** Forget everything but the times and begin again, after a failure. */
   restart() {
     this.close();
-    this.calls.clear();
-    this.loaded.clear();
-    this.loading.clear();
-    this.started = null;
     this.open();
   }
 
@@ -50,6 +60,7 @@ export class Engine {
   }
 
   call(action, content, { transfer = [], report } = {}) {
+    if (this.dead) return Promise.reject(this.dead);
     const id = this.number++;
     return new Promise((resolve, reject) => {
       this.calls.set(id, { resolve, reject, report });
@@ -59,33 +70,37 @@ export class Engine {
 
   /** Have a model ready; `report(what, received, total)` hears of downloads, in bytes. */
   load(model, report = () => {}) {
-    if (!this.loading.has(model.file)) {
+    const { loading } = this;
+    if (!loading.has(model.file)) {
       const listeners = new Set();
       const tell = (what) => (received, total) => listeners.forEach((hear) => hear(what, received, total));
       const promise = this.fetchAll(model, tell).catch((error) => {
-        this.loading.delete(model.file);
+        loading.delete(model.file);
         throw error;
       });
-      this.loading.set(model.file, { promise, listeners });
+      loading.set(model.file, { promise, listeners });
     }
-    const { promise, listeners } = this.loading.get(model.file);
+    const { promise, listeners } = loading.get(model.file);
     listeners.add(report);
     return promise.finally(() => listeners.delete(report));
   }
 
   async fetchAll(model, tell) {
+    const { loaded } = this;
     const content = { name: this.backend, threads: this.threads };
-    this.started ??= this.call("start", content, { report: tell("the runtime") }).catch((error) => {
-      this.started = null;
+    const started = (this.started ??= this.call("start", content, { report: tell("the runtime") }));
+    try {
+      await started;
+    } catch (error) {
+      if (this.started === started) this.started = null;
       throw error;
-    });
-    await this.started;
+    }
     await this.call("load", { model }, { report: tell(model.label) });
-    this.loaded.add(model.file);
+    loaded.add(model.file);
   }
 
   isReady(model) {
-    return this.loaded.has(model.file);
+    return !this.dead && this.loaded.has(model.file);
   }
 
   /** How often a model has run lately. */

@@ -18,8 +18,9 @@ export class Front {
     const [low, high] = [this.models[0], this.models.at(-1)];
     element("front-note").textContent =
       this.models.length > 1
-        ? `${this.models.length} models, from ${count(low.macs)} to ${count(high.macs)} multiply-accumulates (MACs) a picture. Move along them, or press 1 to ${this.models.length}.`
-        : "One model.";
+        ? `${this.models.length} models, from ${count(low.macs)} to ${count(high.macs)} multiply-accumulates (MACs) a picture. Move along them, or press 1 to ${Math.min(9, this.models.length)}.`
+        : "";
+    element("stops").classList.toggle("many", this.models.length > 6);
     document.querySelector(".rail").style.setProperty("--stops", this.models.length);
     element("stops").replaceChildren(...this.models.map((model, index) => this.stop(model, index)));
     element("other").replaceChildren(
@@ -43,7 +44,7 @@ export class Front {
 
   /** The model to begin with: the largest that was cut out of a student. */
   get first() {
-    return this.models.findLast((model) => model.role === "subnet") ?? this.models.at(-1);
+    return this.models.findLast((model) => model.role !== "teacher") ?? this.models.at(-1);
   }
 
   /** What to compare a model with at first: the largest other one. */
@@ -73,12 +74,13 @@ export class Front {
     if (milliseconds === null) write("speed", "–", "not measured yet");
     else write("speed", `${digits(1000 / milliseconds)} fps`, `${digits(milliseconds)} ms a picture, ${threads ? isOne : "GPU"}`);
     this.showScore(model, write);
-    const origin = model.role === "teacher" ? "what the student was taught by" : "cut out of the once-for-all student";
+    const origins = { teacher: "what the student was taught by; ", subnet: "cut out of the once-for-all student; ", generator: "" };
+    const origin = origins[model.role];
     const proof =
       model.psnr_db !== null && model.psnr_db < LOSSLESS
         ? `PSNR of at least ${model.psnr_db.toFixed(0)} dB to PyTorch on ${model.num_images} images`
         : `differs from PyTorch by at most ${model.max_difference.toPrecision(1)} on ${model.num_images} images in [-1, 1]`;
-    write("name", model.role === "teacher" ? "Teacher" : model.name, `${origin}; ${proof}`);
+    write("name", model.role === "teacher" ? "Teacher" : model.name, origin + proof);
   }
 
   against(model) {

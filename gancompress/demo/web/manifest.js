@@ -2,7 +2,7 @@
 
 /** Read front.json, and give every model what the page says of it. */
 export async function readManifest() {
-  const response = await fetch("front.json");
+  const response = await fetch("front.json", { cache: "no-cache" });
   if (!response.ok) throw new Error(`front.json: the server answers ${response.status}`);
   const manifest = await response.json();
   for (const model of manifest.models) {

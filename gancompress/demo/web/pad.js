@@ -2,6 +2,7 @@
 
 import { Drawing } from "./drawing.js";
 
+const KEPT = 100; // actions that can be undone, at least
 const ERASER = 1 / 14; // of the pad's side
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -18,6 +19,7 @@ export class Pad {
     this.done = []; // what was done, since the beginning: strokes, pictures, clearings
     this.undone = [];
     this.stroke = null;
+    this.pointer = null; // that draws; others, such as a palm, do not
     this.eraser = false;
     this.colour = spec.colours[0];
     this.place = [spec.grid / 2, spec.grid / 2];
@@ -38,20 +40,21 @@ export class Pad {
   listen() {
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !event.isPrimary) return;
+      if (event.button !== 0 || !event.isPrimary || this.stroke) return;
       event.preventDefault();
+      this.pointer = event.pointerId;
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
       this.cursor.hidden = true;
       this.begin(this.locate(event));
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.stroke || !canvas.hasPointerCapture(event.pointerId)) return;
+      if (!this.stroke || event.pointerId !== this.pointer) return;
       const moves = event.getCoalescedEvents?.() ?? [];
       for (const move of moves.length ? moves : [event]) this.extend(this.locate(move));
     });
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
-      canvas.addEventListener(name, () => this.end());
+      canvas.addEventListener(name, (event) => event.pointerId === this.pointer && this.end());
     }
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => {
@@ -110,7 +113,7 @@ export class Pad {
 
   end() {
     if (!this.stroke) return;
-    this.stroke = null;
+    this.stroke = this.pointer = null;
     this.cursor.classList.remove("down");
     this.changed();
   }
@@ -166,6 +169,9 @@ export class Pad {
     this.end();
     this.done.push(action);
     this.undone = [];
+    // what is forgotten ends before something that covers it all
+    const rest = this.done.findIndex((each, i) => i >= this.done.length - KEPT && each.kind !== "stroke");
+    if (this.done.length > KEPT) this.done.splice(0, rest);
     this.redraw();
     this.changed();
   }

@@ -45,10 +45,15 @@ export class Photo {
     Object.assign(this, { canvas, manifest, changed });
     this.video = null;
     this.current = null;
+    this.turn = null; // of the webcam that is being started or runs
   }
 
   get isEmpty() {
     return this.current === null;
+  }
+
+  get isStarting() {
+    return this.turn !== null && this.video === null;
   }
 
   get isLive() {
@@ -81,17 +86,26 @@ export class Photo {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error("The webcam needs https, or a page on this machine.");
     }
+    const turn = (this.turn = {});
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
     } catch (error) {
+      if (this.turn !== turn) return;
+      this.turn = null;
       const refused = error.name === "NotAllowedError";
       throw new Error(refused ? "The webcam was not allowed. The picture stays." : "No webcam can be used here. The picture stays.");
     }
     const video = document.createElement("video");
     video.playsInline = video.muted = true;
     video.srcObject = stream;
-    await video.play();
+    const started = this.turn === turn && (await video.play().then(() => true, () => false));
+    if (this.turn !== turn || !started) {
+      for (const track of stream.getTracks()) track.stop();
+      if (this.turn !== turn) return; // something else was chosen meanwhile
+      this.turn = null;
+      throw new Error("The webcam gives no picture. The picture stays.");
+    }
     this.video = video;
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       this.stop();
@@ -101,6 +115,7 @@ export class Photo {
   }
 
   stop() {
+    this.turn = null;
     for (const track of this.video?.srcObject.getTracks() ?? []) track.stop();
     this.video = null;
   }

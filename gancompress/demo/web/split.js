@@ -15,12 +15,13 @@ export class Split {
     frame.addEventListener("pointerdown", (event) => {
       if (handle.hidden || event.button !== 0 || !event.isPrimary) return;
       event.preventDefault();
+      this.pointer = event.pointerId;
       frame.setPointerCapture(event.pointerId);
       handle.focus({ preventScroll: true });
       drag(event);
     });
     frame.addEventListener("pointermove", (event) => {
-      if (frame.hasPointerCapture(event.pointerId)) drag(event);
+      if (event.pointerId === this.pointer && frame.hasPointerCapture(event.pointerId)) drag(event);
     });
     handle.addEventListener("keydown", (event) => this.key(event));
   }

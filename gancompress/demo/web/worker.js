@@ -1,20 +1,30 @@
 // Runs models away from the page, so that drawing never waits for them.
 
 const sessions = new Map();
+// with the suffix that every web host knows the type of
 const BACKENDS = {
-  wasm: ["ort.wasm.min.mjs", "ort-wasm-simd-threaded"],
-  webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify"],
+  wasm: ["ort.wasm.min.js", "ort-wasm-simd-threaded"],
+  webgpu: ["ort.webgpu.min.js", "ort-wasm-simd-threaded.asyncify"],
 };
 const LEVELS = Float32Array.from({ length: 256 }, (_, level) => level / 127.5 - 1);
 let ort, backend;
 
 const at = (path) => new URL(path, self.location.href).href;
 
+/** Runs one thing after the other: the runtime does not bear two at once. */
+let last = Promise.resolve();
+function queued(action) {
+  const made = last.then(action);
+  last = made.catch(() => {});
+  return made;
+}
+
 /** Fetch a file of this site and say how far it is. */
-async function download(path, total, report) {
-  const response = await fetch(at(path));
-  if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
-  const length = total || Number(response.headers.get("Content-Length")) || 0;
+async function download(path, total, report, cache = "default") {
+  const response = await fetch(at(path), { cache });
+  if (!response.ok) throw new Error(`${path.split("?")[0]}: the server answers ${response.status}`);
+  const isPacked = response.headers.has("Content-Encoding"); // then the length is another one
+  const length = total || (isPacked ? 0 : Number(response.headers.get("Content-Length"))) || 0;
   const reader = response.body.getReader();
   const chunks = [];
   let received = 0;
@@ -23,7 +33,7 @@ async function download(path, total, report) {
     if (done) break;
     chunks.push(value);
     received += value.length;
-    report(received, Math.max(length, received));
+    report(received, length && Math.max(length, received));
   }
   const whole = new Uint8Array(received);
   let place = 0;
@@ -46,55 +56,63 @@ const ACTIONS = {
     ort = await import(at(`vendor/${script}`));
     ort.env.logLevel = "error";
     ort.env.wasm.numThreads = threads;
-    ort.env.wasm.wasmPaths = at("vendor/");
+    ort.env.wasm.wasmPaths = { mjs: at(`vendor/${runtime}.js`), wasm: at(`vendor/${runtime}.wasm`) };
     ort.env.wasm.wasmBinary = (await download(`vendor/${runtime}.wasm`, 0, report)).buffer;
     return {};
   },
 
   async load({ model }, report) {
-    const bytes = await download(model.file, model.bytes, report);
-    // without a secure context there is no crypto.subtle; a wrong length is then all one can see
-    const wrong = crypto.subtle && (await digest(bytes)) !== model.sha256;
-    if (bytes.length !== model.bytes || wrong) {
+    // a host may keep its files for a while, so that a name alone may mean an older one
+    const path = `${model.file}?${model.sha256.slice(0, 16)}`;
+    let bytes = await download(path, model.bytes, report);
+    if (!(await isWhole(bytes, model))) bytes = await download(path, model.bytes, report, "reload");
+    if (!(await isWhole(bytes, model))) {
       throw new Error(`${model.file} is not the file that the page expects; reload the page`);
     }
     const options = { executionProviders: [backend], graphOptimizationLevel: "all" };
-    sessions.set(model.file, await ort.InferenceSession.create(bytes, options));
+    const session = await queued(() => ort.InferenceSession.create(bytes, options));
+    sessions.set(model.file, session);
     return {};
   },
 
-  async run({ file, pixels, width, height }) {
-    const session = sessions.get(file);
-    const source = new Uint8ClampedArray(pixels);
-    const area = width * height;
-    const values = new Float32Array(3 * area);
-    for (let i = 0, at = 0; i < area; i++, at += 4) {
-      values[i] = LEVELS[source[at]];
-      values[area + i] = LEVELS[source[at + 1]];
-      values[2 * area + i] = LEVELS[source[at + 2]];
-    }
-    const start = performance.now();
-    const input = new ort.Tensor("float32", values, [1, 3, height, width]);
-    const outputs = await session.run({ [session.inputNames[0]]: input });
-    const output = outputs[session.outputNames[0]];
-    const result = output.data;
-    const milliseconds = performance.now() - start;
-    const [, , toHeight, toWidth] = output.dims;
-    const made = toWidth * toHeight;
-    const rgba = new Uint8ClampedArray(4 * made); // rounds and clips by itself
-    let sum = 0;
-    for (let i = 0, at = 0; i < made; i++, at += 4) {
-      const [r, g, b] = [result[i], result[made + i], result[2 * made + i]];
-      sum += r + g + b;
-      rgba[at] = (r + 1) * 127.5;
-      rgba[at + 1] = (g + 1) * 127.5;
-      rgba[at + 2] = (b + 1) * 127.5;
-      rgba[at + 3] = 255;
-    }
-    if (!Number.isFinite(sum)) throw new Error("the model gave no picture (not a number)");
-    return { pixels: rgba.buffer, width: toWidth, height: toHeight, milliseconds };
-  },
+  run: (content) => queued(() => translate(content)),
 };
+
+/** Whether a file is the one of the manifest. */
+async function isWhole(bytes, model) {
+  // without a secure context there is no crypto.subtle; a wrong length is then all one can see
+  return bytes.length === model.bytes && (!crypto.subtle || (await digest(bytes)) === model.sha256);
+}
+
+async function translate({ file, pixels, width, height }) {
+  const session = sessions.get(file);
+  const source = new Uint8ClampedArray(pixels);
+  const area = width * height;
+  const values = new Float32Array(3 * area);
+  for (let i = 0, at = 0; i < area; i++, at += 4) {
+    values[i] = LEVELS[source[at]];
+    values[area + i] = LEVELS[source[at + 1]];
+    values[2 * area + i] = LEVELS[source[at + 2]];
+  }
+  const input = new ort.Tensor("float32", values, [1, 3, height, width]);
+  const outputs = await session.run({ [session.inputNames[0]]: input });
+  const output = outputs[session.outputNames[0]];
+  const result = output.data;
+  const [, , toHeight, toWidth] = output.dims;
+  const made = toWidth * toHeight;
+  const rgba = new Uint8ClampedArray(4 * made); // rounds and clips by itself
+  let sum = 0;
+  for (let i = 0, at = 0; i < made; i++, at += 4) {
+    const [r, g, b] = [result[i], result[made + i], result[2 * made + i]];
+    sum += r + g + b;
+    rgba[at] = (r + 1) * 127.5;
+    rgba[at + 1] = (g + 1) * 127.5;
+    rgba[at + 2] = (b + 1) * 127.5;
+    rgba[at + 3] = 255;
+  }
+  if (!Number.isFinite(sum)) throw new Error("the model gave no picture (not a number)");
+  return { pixels: rgba.buffer, width: toWidth, height: toHeight };
+}
 
 self.onmessage = async ({ data: { id, action, content } }) => {
   const report = (received, total) => self.postMessage({ id, received, total });
