@@ -7,8 +7,10 @@
 
 GENERATOR is a checkpoint whose family is searched, such as the published horse2zebra generator;
 DATA its data set. For each random subnet both procedures translate the search split and compute
-the Frechet distance to the real images of that split, in turn, in float32. With --config-set the
-subnets are those of a published space under a budget, with random weights: for timings.
+the Frechet distance to the real images of that split, in turn, in float32; with --precision
+bfloat16, ours in that, and --ranked N also says how it orders N random subnets against float32.
+With --config-set the subnets are those of a published space under a budget, with random weights:
+for timings.
 
 Published: eager, batches of 32, features in batches of 32, covariances, scipy's matrix square root;
 MACs by running the network. Ours: what `gancompress search` does: ONNX Runtime with one image for
@@ -26,7 +28,7 @@ import statistics
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.search.compiled import Workload, accelerated, compile_subnets
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.quality import load_quality
+from gancompress.search.runtimes import PRECISIONS
 from gancompress.search.searchers.regressor import kendall_tau
 from gancompress.training.student import make_student
 
@@ -135,7 +138,8 @@ def main() -> None:
     parser.add_argument("--subnets", type=int, default=3)
     parser.add_argument("--config-set", metavar="NAME", help="a published space, random weights")
     parser.add_argument("--paper-macs", default="2.67G", help="budget in a published space")
-    parser.add_argument("--runtime", default="auto", help="of ours")
+    parser.add_argument("--runtime", help="of ours; auto, for bfloat16 openvino")
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="float32", help="of ours")
     parser.add_argument("--ranked", type=int, default=0, help="subnets for the rank agreement")
     args = parser.parse_args()
     name, _, source = args.features.partition("=")
@@ -146,7 +150,8 @@ def main() -> None:
     evaluator.quality = load_quality(f"fid[{name}]", {name: source})
     evaluator.references  # noqa: B018  # computed at the first use
     work = Workload(net, stride, evaluator.size, len(evaluator.inputs), CPU)
-    evaluator.compiled = compile_subnets(work, args.runtime, "float32")
+    runtime = args.runtime or ("auto" if args.precision == "float32" else "openvino")
+    evaluator.compiled = compile_subnets(work, runtime, args.precision)
     if evaluator.compiled is not None:
         exact = evaluator.compiled.exact
         evaluator.quality = accelerated(evaluator.quality, exact, evaluator.size)
@@ -200,6 +205,14 @@ def rank_agreement(evaluator: Evaluator, count: int) -> None:
         cheap = np.array([np.mean(trial.values[:images]) for trial in trials])
         print(f"Kendall tau of teacher_mae on {images} images and {evaluator.quality.name} over "
               f"{count} random subnets: {kendall_tau(cheap, dear):.2f}")  # fmt: skip
+    compiled = evaluator.compiled
+    if compiled is None or compiled.runtime is compiled.exact:
+        return
+    exact = replace(evaluator, compiled=replace(compiled, runtime=compiled.exact))
+    whole = np.array([exact.measure(subnet).loss for subnet in subnets])
+    print(f"Kendall tau of {evaluator.runtime} and {exact.runtime} over the same subnets: "
+          f"{kendall_tau(dear, whole):.2f}; largest relative difference of scores "
+          f"{np.max(np.abs(dear - whole) / np.abs(whole)):.1e}")  # fmt: skip
 
 
 if __name__ == "__main__":

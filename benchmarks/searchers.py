@@ -15,31 +15,23 @@ trials of real searches.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from landscapes import SHAPES, Found, Table, chain_macs, make_landscape, make_space
 
-from gancompress.elastic import Subnet
 from gancompress.elastic.space import Dimension, SearchSpace
+from gancompress.search.log import whole_lines
 from gancompress.search.problem import Problem
-from gancompress.search.searchers import (
-    SEARCHERS,
-    Evolution,
-    Guided,
-    SearcherOptions,
-    generation_rng,
-)
+from gancompress.search.searchers import SEARCHERS, Guided, SearcherOptions
+from gancompress.search.trials import Trial
 
 SHARE = 0.99
-STALLED = 30  # rounds without a new subnet after which the published procedure is given up
 
 
 def needed(table: Table, name: str, seed: int) -> float:
@@ -48,41 +40,28 @@ def needed(table: Table, name: str, seed: int) -> float:
     return table.search(SEARCHERS[name](options), seed, len(table.losses), SHARE).needed(SHARE)
 
 
-def needed_by_budgets(table: Table, seed: int, budgets: int) -> float:
-    """The same for the published procedure, once for each of some budgets evenly spread."""
-    low, high = table.problem.span("macs")
-    limits = np.geomspace(low, high, budgets + 1)[1:]
-    problems = [Problem(table.problem.space, {"macs": chain_macs}, {"macs": x}) for x in limits]
-    runs: list[list[Found]] = [[] for _ in problems]
-    all_trials: dict[Subnet, Found] = {}
-    for _ in range(STALLED):
-        for number, (problem, trials) in enumerate(zip(problems, runs, strict=True)):
-            rng = generation_rng(seed * budgets + number, len(trials))
-            proposals = Evolution().propose(problem, trials, rng)
-            trials += [Found(subnet, table.by_subnet[subnet]) for subnet in proposals]
-            all_trials |= {trial.subnet: trial for trial in trials}
-            if table.share(list(all_trials.values())) >= SHARE:
-                return len(all_trials)
-    return float("inf")
-
-
 def courses(table: Table, name: str, args: argparse.Namespace) -> Iterator[float]:
     """One number for each seed."""
     for seed in range(args.seeds):
         if name == "published":
-            yield needed_by_budgets(table, seed, args.budgets)
+            course = table.search_budgets(args.budgets, seed, len(table.losses), SHARE)
+            yield course.needed(SHARE)
         else:
             yield needed(table, name, seed)
 
 
 def read_trials(path: Path) -> tuple[SearchSpace, list[Found]]:
-    """The space that a log's subnets span, and the trials."""
-    entries = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    trials = {
-        entry["subnet"]: Found(Subnet(tuple(map(int, entry["subnet"].split("_")))), entry["loss"])
-        for entry in entries
-    }
-    columns = zip(*(trial.subnet.widths for trial in trials.values()), strict=True)
+    """The space that a log's subnets span, and its complete trials.
+
+    Where weights, images or scores have changed in between, those of the most lines.
+    """
+    lines = whole_lines(path.read_text())
+    if not lines:
+        raise SystemExit(f"{path} holds no trials")
+    (key, _), *_ = Counter(key for key, _ in lines).most_common(1)
+    every = [Trial.from_json(content) for other, content in lines if other == key]
+    trials = {trial.subnet: Found(trial.subnet, trial.loss) for trial in every if trial.complete}
+    columns = zip(*(subnet.widths for subnet in trials), strict=True)
     choices = [tuple(sorted(set(column))) for column in columns]
     space = SearchSpace(tuple(Dimension((f"g{i}",), c[-1], c) for i, c in enumerate(choices)))
     return space, list(trials.values())

@@ -11,9 +11,10 @@ from gancompress.elastic import Subnet
 from gancompress.elastic.space import Dimension, Genomes, SearchSpace
 from gancompress.search.front import Floats, Frame, front_indices, hypervolume
 from gancompress.search.problem import Problem
-from gancompress.search.searchers import Searcher, generation_rng
+from gancompress.search.searchers import Evolution, Searcher, generation_rng
 
 WIDTHS = (16, 24, 32, 48, 64, 96)
+ROUNDS = 30  # of the published procedure for several budgets, before it is given up
 
 
 def make_space(dimensions: int = 6, candidates: int = 4) -> SearchSpace:
@@ -112,11 +113,13 @@ class Course:
         trials: In order of evaluation.
         shares: Hypervolume as a share of the exhaustive one, after each generation.
         ends: Number of trials at the end of each generation.
+        proposed: Subnets that were proposed; one proposed twice is evaluated once.
     """
 
     trials: list[Found] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    proposed: int = 0
 
     def needed(self, share: float = 0.99) -> float:
         """Evaluations until the hypervolume reached this share, to a generation."""
@@ -163,9 +166,36 @@ class Table:
             if not proposals:
                 break
             proposals = proposals[: limit - len(course.trials)]
+            course.proposed += len(proposals)
             course.trials += [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
             course.ends.append(len(course.trials))
             course.shares.append(self.share(course.trials))
             if course.shares[-1] >= until:
+                break
+        return course
+
+    def search_budgets(self, budgets: int, seed: int, limit: int, until: float = 2.0) -> Course:
+        """The published procedure, once for each of some budgets evenly spread, in turn.
+
+        A generation of each at a time; what one run evaluated costs the others nothing.
+        """
+        name, space = self.cost, self.problem.space
+        limits = np.geomspace(*self.problem.span(name), budgets + 1)[1:]
+        problems = [Problem(space, self.problem.costs, {name: x}) for x in limits.tolist()]
+        runs: list[list[Found]] = [[] for _ in problems]
+        course, known = Course(), set[Subnet]()
+        for turn in range(budgets * ROUNDS):
+            number = turn % budgets
+            trials = runs[number]
+            rng = generation_rng(seed * budgets + number, len(trials))
+            proposals = Evolution().propose(problems[number], trials, rng)
+            made = [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
+            trials += made
+            course.proposed += len(made)
+            course.trials += [trial for trial in made if trial.subnet not in known]
+            known |= {trial.subnet for trial in made}
+            course.ends.append(len(course.trials))
+            course.shares.append(self.share(course.trials))
+            if course.shares[-1] >= until or len(course.trials) >= limit:
                 break
         return course

@@ -96,8 +96,14 @@ def test_mistakes_are_named(text: str, message: str, problem: Problem) -> None:
 
 
 def test_a_latency_budget_needs_a_device(net: Supernet) -> None:
-    with pytest.raises(ConfigError, match="needs a table"):
-        parse_budgets(["latency_ms=4"], search_costs(net, 32))
+    for text in ("latency_ms=4", "latency_ms@phone=4"):
+        with pytest.raises(ConfigError, match=r"needs a table .*: --device-table FILE"):
+            parse_budgets([text], search_costs(net, 32))
+
+
+def test_an_infeasible_latency_names_the_device(problem: Problem) -> None:
+    with pytest.raises(BudgetError, match=r"no subnet fits --latency-ms 2\.3 on phone at 32x32"):
+        limited(problem, [Budget("latency_ms@phone", 2.3)], 32)
 
 
 def test_the_problem_is_bounded_by_the_largest_budget_of_each_cost(problem: Problem) -> None:

@@ -141,6 +141,11 @@ MISTAKES: dict[str, str] = {
         r"BudgetError: no subnet fits --macs 1K at 32x32: the smallest \(4_4_4_4_4_4_4_4\) needs"
     ),
     "search run/supernet --macs many": r"--macs takes a positive count such as 2\.6G",
+    "search run/search --dry-run --trials no.jsonl": r"no log of trials no\.jsonl",
+    "search run/search --dry-run --runtime eager --set precision=bfloat16": (
+        r"precision=bfloat16 needs --runtime openvino, not eager"
+    ),
+    "search run/search --latency-ms 40@phone": r"needs a table .*: --device-table FILE",
     "search run/teacher": r"run/teacher is no run folder of a supernet or a search",
     "search nowhere": r"no run folder or options file nowhere",
     "finetune run/teacher --subnet 4_4": r"run/teacher is no run folder of a supernet",
@@ -170,6 +175,7 @@ MISTAKES: dict[str, str] = {
     "compress missing.yaml": r"no options file missing\.yaml",
     "compress compress.yaml --set export=[onx]": r"unknown export format 'onx'",
     "compress compress.yaml --set search.supernet=elsewhere": r"search\.supernet=elsewhere is not",
+    "compress compress.yaml --set search.trials=[no.jsonl]": r"no log of trials no\.jsonl",
     "compress compress.yaml --set treads=2": r"unknown key 'treads'",
 }  # fmt: skip
 

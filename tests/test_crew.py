@@ -63,6 +63,73 @@ def test_a_pool_returns_trials_in_the_order_of_the_tasks() -> None:
     assert sorted(t.macs for t in done) == [1, 3, 5, 9]
 
 
+def linger(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
+    """Takes long enough to be stopped."""
+    time.sleep(1)
+    return Trial(subnet, subnet.widths[0], 0.5, {})
+
+
+def make_lingerer(folder: str) -> object:
+    """Leaves its process's number in the folder."""
+    (Path(folder) / str(os.getpid())).touch()
+    return linger
+
+
+@pytest.mark.slow
+def test_what_runs_when_a_pool_is_stopped_is_kept(tmp_path: Path) -> None:
+    tasks = [Task(Subnet((width,))) for width in range(1, 13)]
+    done: list[Trial] = []
+    with pool(2, make_lingerer, str(tmp_path)) as crew:
+        assert crew.evaluate(tasks, done.append, lambda: bool(done)) is None
+        assert crew.executor.submit(os.getpid).result() > 0  # nothing is left in the queue
+        # two that ran, and those which already lay in the processes' own queue
+        assert 2 <= len(done) < len(tasks)
+        assert len({trial.subnet for trial in done}) == len(done)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended may not have been waited for yet."""
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys\n"
+        "from gancompress.elastic import Subnet\n"
+        "from gancompress.search.crew import Task, pool\n"
+        "from test_crew import make_lingerer\n"
+        "if __name__ == '__main__':\n"
+        "    tasks = [Task(Subnet((1 + i,))) for i in range(1000)]\n"
+        "    with pool(2, make_lingerer, sys.argv[1]) as crew:\n"
+        "        crew.evaluate(tasks, lambda trial: None, lambda: False)\n"
+    )
+    here = Path(__file__).resolve().parent
+    paths = os.pathsep.join([str(here.parent), str(here)])
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(folder)], env={**os.environ, "PYTHONPATH": paths}
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(path.name) for path in folder.iterdir()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, workers))
+
+
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A supernet after one step, and its search's options file."""
@@ -113,6 +180,17 @@ def test_three_ranks_find_what_one_finds(supernet: Path, tmp_path: Path) -> None
     assert found.front == alone.front
     assert found.trials == alone.trials
     assert found.answers == alone.answers
+
+
+@pytest.mark.slow
+def test_ranks_end_together_when_the_time_is_up(supernet: Path, tmp_path: Path) -> None:
+    options = search_options(tmp_path / "ranks", supernet, "max_minutes=1e-6", "workers=2")
+    path = write_options(tmp_path / "search.yaml", options)
+    process = torchrun(2, "search", str(path))
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert errors.count("workers=2 is ignored") == 1
+    assert len(load_result(tmp_path / "ranks").trials) < 6  # not the whole generation
 
 
 @pytest.mark.slow

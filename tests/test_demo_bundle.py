@@ -603,7 +603,7 @@ def test_only_subnets_that_the_search_has_seen_have_a_score(
 
 def test_checkpoint_is_offered_alone(world: Path) -> None:
     source = find_source(world / "teacher.safetensors")
-    assert [(offer.name, offer.role) for offer in source.offers] == [("teacher", "subnet")]
+    assert [(offer.name, offer.role) for offer in source.offers] == [("teacher", "generator")]
     assert (source.data, source.splits, source.size) == (None, None, 32)
     with pytest.raises(ConfigError, match=r"is no supernet, so --subnet 8_8 says nothing"):
         find_source(world / "teacher.safetensors", ["8_8"])
@@ -956,10 +956,10 @@ def test_static_folder_is_the_site(call: Call, run: Path, exports: list[str]) ->
     ended = call(run, "--static", static, "--json")
     assert ended.code == 0
     contents = site(run / "demo")
-    assert files_of(static) == contents
-    assert {"index.html", "sw.js", "vendor/ort.wasm.min.mjs", NAME} < contents.keys()
+    assert files_of(static) == {**contents, ".nojekyll": b""}
+    assert {"index.html", "sw.js", "vendor/ort.wasm.min.js", NAME} < contents.keys()
     assert json.loads(ended.out) == {"static": str(static), **facts(read_manifest(run / "demo"))}
-    assert json.loads((static / LIST).read_bytes()).keys() == contents.keys()
+    assert json.loads((static / LIST).read_bytes()).keys() == {*contents, ".nojekyll"}
     count = len(exports)
     ended = call(run / "demo", "--static", static)  # a finished bundle, into the same folder
     assert ended.code == 0

@@ -26,11 +26,8 @@ from gancompress.losses import (
 )
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import METRICS, all_scores, metric
-from gancompress.search.trials import (
-    Trial,
-    TrialLog,
-    pareto_front,
-)
+from gancompress.search.log import TrialLog
+from gancompress.search.trials import Trial, pareto_front
 
 # -------------------------------------------------------------------------------- losses
 

@@ -183,6 +183,8 @@ def test_a_runtime_that_cannot_do_it_is_refused(net: Supernet) -> None:
         compile_subnets(work(make_net(nn.BatchNorm2d)), "onnxruntime", "float32")
     with pytest.raises(ConfigError, match="runs on the CPU, and this search on cuda"):
         compile_subnets(work(net, device=torch.device("cuda")), "onnxruntime", "float32")
+    with pytest.raises(ConfigError, match=r"eager with precision=float32\."):
+        compile_subnets(work(net, device=torch.device("cuda")), "openvino", "bfloat16")
     for name in ("auto", "eager", "onnxruntime"):
         with pytest.raises(ConfigError, match="precision=bfloat16 needs --runtime openvino"):
             compile_subnets(work(net), name, "bfloat16")
@@ -324,6 +326,11 @@ def test_a_search_in_bfloat16_says_how_its_ranks_agree(
     assert losses[0] != losses[1]
     assert found.precision["subnets"] == 16
     assert found.precision["kendall_tau"] == pytest.approx(kendalltau(*losses).statistic)
+    rescored = {trial.subnet: trial.loss for trial in exact.trials}
+    rescored |= {answer.uniform: answer.uniform_estimate.value for answer in exact.answers}
+    for answer, other in zip(found.answers, exact.answers, strict=True):
+        assert answer.estimate.value == pytest.approx(rescored[answer.trial.subnet], rel=1e-6)
+        assert answer.uniform_estimate == other.uniform_estimate
 
 
 @pytest.mark.slow

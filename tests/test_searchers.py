@@ -542,3 +542,13 @@ def test_front_of_a_real_supernet_is_found_with_a_tenth_of_the_evaluations(
     searcher = SEARCHERS[name](SearcherOptions())
     needed = [real.search(searcher, seed, limit, 0.99).needed() for seed in range(5)]
     assert max(needed) <= limit
+
+
+def test_the_published_procedure_for_several_budgets_pays_for_a_subnet_once() -> None:
+    space = make_space(4, 3)
+    table = Table(Problem(space, {"macs": chain_macs}), make_landscape("sum", 0, space).loss)
+    course = table.search_budgets(4, 0, len(table.losses))
+    assert len({trial.subnet for trial in course.trials}) == len(course.trials) == course.ends[-1]
+    assert course.proposed > len(course.trials)
+    assert course.shares == sorted(course.shares)
+    assert course.shares[-1] == pytest.approx(1)

@@ -40,7 +40,7 @@ from gancompress.export import FORMATS, export_network
 from gancompress.metrics import all_scores
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.search import Evaluator, SearchResult, search
-from gancompress.search.plan import bounded
+from gancompress.search.plan import bounded, refuse_early
 from gancompress.search.quality import load_quality
 from gancompress.search.summary import (
     answers_table,
@@ -92,7 +92,7 @@ def run_compress(context: Context) -> None:
     """From a teacher to exported subnets and the report; done stages are not run again."""
     stages = load_stages(context)
     if context.args.dry_run:
-        net = preflight(stages)
+        net = preflight(stages, context.device)
         sections = [s for s in (stages.teacher, stages.supernet, stages.search) if s is not None]
         context.say("---\n".join(dump_options(section) for section in sections))
         context.say("\n".join(describe_splits(stages.teacher or stages.supernet)))
@@ -104,7 +104,7 @@ def run_compress(context: Context) -> None:
         )
         context.result({s.__class__.__name__: s.model_dump(mode="json") for s in sections})
         return
-    preflight(stages)
+    preflight(stages, context.device)
     if stages.teacher is not None:
         _announce(context, "teacher", stages.teacher.run)
         train_teacher(stages.teacher, context.device)
@@ -168,7 +168,7 @@ def load_stages(context: Context) -> Stages:
     return Stages(options.run, teacher, supernet, found, options.export)
 
 
-def preflight(stages: Stages) -> Supernet:
+def preflight(stages: Stages, device: torch.device) -> Supernet:
     """Build the untrained student and check what the search will ask of it, before anything runs.
 
     Raises:
@@ -178,7 +178,7 @@ def preflight(stages: Stages) -> Supernet:
     size = stages.search.size or stages.supernet.data.crop_size
     if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
         net, _ = load_supernet(stages.supernet.run)
-        _check_search(net, size, stages)
+        _check_search(net, size, stages, device)
         return net
     source = stages.supernet.teacher
     if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
@@ -191,13 +191,14 @@ def preflight(stages: Stages) -> Supernet:
         description = {"generator": stages.teacher.generator.model_dump(mode="json")}
         teacher = build_network(description, str(stages.teacher.run))
     net = make_student(stages.supernet.student, teacher).net
-    _check_search(net, size, stages)
+    _check_search(net, size, stages, device)
     return net
 
 
-def _check_search(net: Supernet, size: int, stages: Stages) -> None:
+def _check_search(net: Supernet, size: int, stages: Stages, device: torch.device) -> None:
     """Budgets first, as that takes no time; then whether the data has what the metric needs."""
     bounded(net, size, stages.search)
+    refuse_early(stages.search, net, device)
     data = stages.supernet.data
     quality = load_quality(stages.search.metric, stages.search.features)
     quality.check(data.mode == "paired", side=size)

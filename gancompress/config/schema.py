@@ -217,12 +217,15 @@ class SearchOptions(Section):
     max_test_images: Size | None = None  # of the test split, for the table at the end
     budgets: tuple[str, ...] = ()  # 2.6G (MACs), params=0.4M, size_mb=1.5, latency_ms@phone=40
     devices: tuple[Path, ...] = ()  # tables of `gancompress latency`
-    trials: tuple[Path, ...] = ()  # logs of other machines or runs to use besides the own one
-    num_trials: Size = 1_000
+    # logs of other machines or runs: what they hold is not evaluated again, and may be an answer
+    trials: tuple[Path, ...] = ()
+    num_trials: Size = 1_000  # subnets that the algorithm proposes, whether a log knows them or not
+    # of one call, after which the search ends with what it has; one that goes on has them anew
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     patience: Size | None = None  # generations in which no front moves before the search ends
     racing: bool = True  # give up a subnet that is surely worse than a cheaper one
-    screen_images: Size | None = None  # kid, fid: farther from the teacher on these, no features
+    # kid, fid: what is farther from the teacher on so many images gets no features; 2 or more
+    screen_images: Annotated[int, Field(ge=2)] | None = None
     runtime: Literal["auto", "eager", "onnxruntime", "openvino"] = "auto"  # of the subnets
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs openvino
     workers: Size = 1  # processes

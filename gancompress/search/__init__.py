@@ -3,10 +3,11 @@
 from gancompress.search.answers import Answer
 from gancompress.search.budgets import Budget
 from gancompress.search.evaluator import Evaluator
+from gancompress.search.log import TrialLog
 from gancompress.search.problem import Problem
 from gancompress.search.result import SearchResult, load_result
 from gancompress.search.stage import search
-from gancompress.search.trials import Trial, TrialLog, pareto_front
+from gancompress.search.trials import Trial, pareto_front
 
 __all__ = [
     "Answer",

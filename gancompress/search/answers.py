@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gancompress.search.evaluator import Evaluator
 from gancompress.search.problem import Problem
 from gancompress.search.trials import Trial
 
+CONTENDERS = 4  # trials with rough scores that are scored again under each budget
 LEVELS = 64  # fractions of the full width that are tried for a uniform subnet
 
 
@@ -25,7 +26,7 @@ class Answer:
 
     Attributes:
         budget: The bound.
-        trial: The best subnet under it.
+        trial: The best subnet under it, with its score in the search.
         cost: What that subnet costs, in the budget's unit.
         estimate: Its score on all search images, with a 95 % interval.
         num_images: How many these are.
@@ -87,56 +88,101 @@ def _estimate(content: list[float | None]) -> Estimate:
 
 
 def answers(
-    problem: Problem, budgets: Sequence[Budget], trials: Sequence[Trial], evaluator: Evaluator
+    problem: Problem,
+    budgets: Sequence[Budget],
+    trials: Sequence[Trial],
+    evaluator: Evaluator,
+    rough: bool = False,
 ) -> list[Answer]:
-    """The best trial under each budget, scored again on all images of an evaluator.
+    """The best subnet under each budget, with its score on all images of an evaluator.
 
-    A budget whose own subnets were not met by the search is answered by its cheapest subnet.
+    Where the trials saw the same images in the same precision, their own losses decide. Rough ones,
+    of fewer images or in bfloat16, do not: the best of many rough losses owes its place to luck as
+    well. So the best `CONTENDERS` trials under a budget and its uniform subnet are scored again, a
+    subnet once for all budgets. Ties go to the cheaper one. Either way a uniform subnet that the
+    search has not met is the answer if it is better.
+
+    A budget whose own subnets were not met by the search is answered by its cheapest subnet, or
+    the uniform one.
 
     Args:
         problem: Space and costs.
         budgets: What is asked for.
         trials: What was evaluated.
-        evaluator: Of the whole search split.
+        evaluator: Of the whole search split, in float32.
+        rough: Whether the trials were scored otherwise than this evaluator does.
     """
-    space = problem.space
-    genomes = space.genomes(trial.subnet for trial in trials)
-    estimates: dict[Subnet, Estimate] = {}
+    judge = _Judge(problem, [trial for trial in trials if trial.complete], evaluator, rough)
+    return [judge.answer(budget) for budget in budgets]
 
-    def estimate(subnet: Subnet) -> Estimate:
-        if subnet not in estimates:
-            estimates[subnet] = evaluator.estimate(subnet)
-        return estimates[subnet]
 
-    found = []
-    for budget in budgets:
-        costs = problem.values(genomes, budget.cost).tolist()
-        trial, cost = _best_under(problem, budget, list(zip(trials, costs, strict=True)), evaluator)
-        uniform, uniform_cost = uniform_under(problem, budget)
-        found.append(
-            Answer(
-                budget,
-                trial,
-                cost,
-                estimate(trial.subnet),
-                len(evaluator.inputs),
-                uniform,
-                uniform_cost,
-                estimate(uniform),
-            )
+@dataclass(frozen=True)
+class _Judge:
+    """Scores subnets again, each one once.
+
+    Attributes:
+        problem: See `answers`.
+        trials: Complete ones.
+        evaluator: See `answers`.
+        rough: See `answers`.
+        estimates: What has been scored again.
+    """
+
+    problem: Problem
+    trials: Sequence[Trial]
+    evaluator: Evaluator
+    rough: bool
+    estimates: dict[Subnet, Estimate] = field(default_factory=dict)
+
+    def answer(self, budget: Budget) -> Answer:
+        """See `answers`."""
+        rated = self._first(budget)
+        uniform, uniform_cost = uniform_under(self.problem, budget)
+        if self.rough or all(trial.subnet != uniform for trial in self.trials):
+            rated.append((uniform, uniform_cost))
+        subnet, cost = min(rated, key=self._place)
+        return Answer(
+            budget,
+            self._trial(subnet),
+            cost,
+            self._estimate(subnet),
+            len(self.evaluator.inputs),
+            uniform,
+            uniform_cost,
+            self._estimate(uniform),
         )
-    return found
 
+    def _first(self, budget: Budget) -> list[tuple[Subnet, float]]:
+        """The best trials under a budget with their costs, or its cheapest subnet."""
+        genomes = self.problem.space.genomes(trial.subnet for trial in self.trials)
+        costs = self.problem.values(genomes, budget.cost).tolist()
+        pairs = zip(self.trials, costs, strict=True)
+        fitting = [(trial, cost) for trial, cost in pairs if cost <= budget.limit]
+        fitting.sort(key=lambda pair: (pair[0].loss, pair[1], pair[0].subnet.widths))
+        first = fitting[: CONTENDERS if self.rough else 1]
+        return [(trial.subnet, cost) for trial, cost in first] or [
+            self.problem.cheapest[budget.cost]
+        ]
 
-def _best_under(
-    problem: Problem, budget: Budget, trials: Sequence[tuple[Trial, float]], evaluator: Evaluator
-) -> tuple[Trial, float]:
-    """The best complete trial under a budget, with its cost; ties go to the cheaper one."""
-    fitting = [(t, cost) for t, cost in trials if t.complete and cost <= budget.limit]
-    if not fitting:
-        subnet, cost = problem.cheapest[budget.cost]
-        return evaluator.measure(subnet), cost
-    return min(fitting, key=lambda pair: (pair[0].loss, pair[1], pair[0].subnet.widths))
+    def _place(self, pair: tuple[Subnet, float]) -> tuple[float, float, tuple[int, ...]]:
+        subnet, cost = pair
+        value = self.evaluator.quality.sign * self._estimate(subnet).value
+        return value, cost, subnet.widths
+
+    def _estimate(self, subnet: Subnet) -> Estimate:
+        if subnet not in self.estimates:
+            self.estimates[subnet] = self.evaluator.estimate(subnet)
+        return self.estimates[subnet]
+
+    def _trial(self, subnet: Subnet) -> Trial:
+        """Its trial in the search, or what its estimate makes of one."""
+        for trial in self.trials:
+            if trial.subnet == subnet:
+                return trial
+        quality, value = self.evaluator.quality, self._estimate(subnet).value
+        macs = self.evaluator.net.macs(subnet, self.evaluator.size)
+        scores = {quality.name: value}
+        return Trial(subnet, macs, quality.sign * value, scores, len(self.evaluator.inputs))
 
 
 def uniform_under(problem: Problem, budget: Budget) -> tuple[Subnet, float]:

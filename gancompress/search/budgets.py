@@ -110,13 +110,13 @@ def parse_budgets(texts: Iterable[str], costs: Mapping[str, CostFunction]) -> li
 
 
 def _costs_named(name: str, costs: Mapping[str, CostFunction]) -> list[str]:
+    devices = [cost for cost in costs if cost.startswith(f"{LATENCY}@")]
+    if name.partition("@")[0] == LATENCY and not devices:
+        raise ConfigError(
+            "--latency-ms needs a table of what operations take on the device: "
+            "--device-table FILE\n  `gancompress latency` writes one."
+        )
     if name == LATENCY:
-        devices = [cost for cost in costs if cost.startswith(f"{LATENCY}@")]
-        if not devices:
-            raise ConfigError(
-                "--latency-ms needs a table of what operations take on the device: "
-                "--device-table FILE\n  `gancompress latency` writes one."
-            )
         return devices
     if name not in costs:
         raise ConfigError(
@@ -160,9 +160,11 @@ def limited(problem: Problem, budgets: Iterable[Budget], size: int) -> Problem:
     for budget in budgets:
         subnet, cost = problem.cheapest[budget.cost]
         if cost > budget.limit:
-            flag = _FLAGS[budget.cost.partition("@")[0]]
+            kind, _, device = budget.cost.partition("@")
+            asked = f"{_FLAGS[kind]} {_number(budget.cost, budget.limit)}"
+            where = f"on {device} at {size}x{size}" if device else f"at {size}x{size}"
             raise BudgetError(
-                f"no subnet fits {flag} {_number(budget.cost, budget.limit)} at {size}x{size}: the "
+                f"no subnet fits {asked} {where}: the "
                 f"smallest ({subnet}) needs {_number(budget.cost, cost)}.\n"
                 "  Raise the budget, or add smaller widths to student.widths and train again."
             )

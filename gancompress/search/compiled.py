@@ -44,6 +44,41 @@ class CompiledSubnets:
         return self.runtime.open(self.models.fast_model(subnet, self.size))
 
 
+def obstacle(net: Supernet, device: torch.device) -> str | None:
+    """Why no other runtime than eager can evaluate a supernet's subnets, or None."""
+    if device.type != "cpu":
+        return f"it runs on the CPU, and this search on {device}"
+    if norms_with_statistics(net.generator):
+        return "the statistics of batch norms are calibrated for every subnet"
+    return None
+
+
+def choose_runtime(name: str, precision: str, hindrance: str | None) -> Runtime | None:
+    """What subnets may run in, or None for eager PyTorch.
+
+    Args:
+        name: `auto`, `eager` or an entry of `RUNTIMES`.
+        precision: `float32` or `bfloat16`.
+        hindrance: See `obstacle`.
+
+    Raises:
+        ConfigError: This runtime cannot do it, or is not installed.
+    """
+    if name == "eager" and precision != "float32":
+        raise ConfigError(f"precision={precision} needs --runtime openvino, not eager")
+    if name == "eager" or (name == "auto" and precision == "float32" and hindrance):
+        return None
+    if hindrance:
+        asked = f"--runtime {name}" if precision == "float32" else f"precision={precision}"
+        raise ConfigError(f"{asked}: {hindrance}\n  {_advice(precision)}")
+    return load_runtime("onnxruntime" if name == "auto" else name, precision)
+
+
+def _advice(precision: str) -> str:
+    """What does without any runtime, which eager PyTorch does in float32 alone."""
+    return f"Take --runtime eager{'' if precision == 'float32' else ' with precision=float32'}."
+
+
 @dataclass(frozen=True)
 class Workload:
     """What a search evaluates again and again.
@@ -65,11 +100,7 @@ class Workload:
     @property
     def obstacle(self) -> str | None:
         """Why no other runtime than eager can do it, or None."""
-        if self.device.type != "cpu":
-            return f"it runs on the CPU, and this search on {self.device}"
-        if norms_with_statistics(self.net.generator):
-            return "the statistics of batch norms are calibrated for every subnet"
-        return None
+        return obstacle(self.net, self.device)
 
     @property
     def is_small(self) -> bool:
@@ -94,17 +125,11 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
         ConfigError: This runtime cannot do it, or is not installed.
         ExportError: The supernet cannot be exported.
     """
-    obstacle = work.obstacle
+    runtime = choose_runtime(name, precision, work.obstacle)
     is_free = name == "auto" and precision == "float32"
-    if name == "eager" and precision != "float32":
-        raise ConfigError(f"precision={precision} needs --runtime openvino, not eager")
-    if name == "eager" or (is_free and (obstacle or work.is_small)):
+    if runtime is None or (is_free and work.is_small):
         return None
-    if obstacle:
-        raise ConfigError(f"--runtime {name}: {obstacle}\n  Take --runtime eager.")
-    known = "onnxruntime" if name == "auto" else name
-    runtime = load_runtime(known, precision)
-    exact = runtime if precision == "float32" else load_runtime(known)
+    exact = runtime if precision == "float32" else load_runtime(name)
     reason = "slices of the exported supernet are not its subnets"
     try:
         models = OnnxSubnets(work.net, work.stride)
@@ -113,7 +138,7 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
     except Exception as error:  # the exporter raises types of its own
         reason = str(error).partition("\n")[0]
     if not is_free:
-        raise ExportError(f"--runtime {name}: {reason}\n  Take --runtime eager.")
+        raise ExportError(f"--runtime {name}: {reason}\n  {_advice(precision)}")
     logger.info("subnets run in eager: %s", reason)
     return None
 

@@ -40,7 +40,7 @@ def conclude(
         plan.size,
         trials,
         {name: [float(value) for value in costs[name](genomes)] for name in costs},
-        answers(plan.problem, plan.budgets, trials, whole),
+        answers(plan.problem, plan.budgets, trials, whole, whole is not evaluator),
         {name: sum(trial.seconds.get(name, 0.0) for trial in trials) for name in PARTS},
         _predictor(plan, searcher, trials),
         evaluator.runtime,
@@ -67,27 +67,40 @@ def _stand_in(
     count = min(options.screen_images or SCREEN_IMAGES, len(evaluator.inputs))
     cheap = np.array([np.mean(trial.values[:count]) for trial in whole])
     tau = kendall_tau(cheap, np.array([trial.loss for trial in whole]))
-    return {"kendall_tau": tau, "subnets": len(whole), "images": count}
+    return _agreement(tau, {"subnets": len(whole), "images": count})
 
 
 def _precision(evaluator: Evaluator, trials: Sequence[Trial]) -> dict[str, float]:
     """How another precision ranks subnets, against float32 on the same images."""
-    compiled = evaluator.compiled
     first = [trial for trial in trials if trial.complete][:COMPARED]
-    if compiled is None or compiled.runtime is compiled.exact or len(first) < 3:
+    exact = _exact(evaluator)
+    if exact is evaluator or len(first) < 3:
         return {}
-    exact = replace(evaluator, compiled=replace(compiled, runtime=compiled.exact))
     expected = np.array([exact.measure(trial.subnet).loss for trial in first])
     tau = kendall_tau(np.array([trial.loss for trial in first]), expected)
-    return {"kendall_tau": tau, "subnets": len(first)}
+    return _agreement(tau, {"subnets": len(first)})
+
+
+def _agreement(tau: float, counts: dict[str, float]) -> dict[str, float]:
+    """Nothing where all scores are equal, as these have no order to agree with."""
+    return {} if math.isnan(tau) else {"kendall_tau": tau, **counts}
+
+
+def _exact(own: Evaluator) -> Evaluator:
+    """The same evaluator in float32."""
+    compiled = own.compiled
+    if compiled is None or compiled.runtime is compiled.exact:
+        return own
+    return replace(own, compiled=replace(compiled, runtime=compiled.exact))
 
 
 def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evaluator:
-    """An evaluator over the whole search split."""
+    """An evaluator over the whole search split, in float32."""
+    exact = _exact(own)
     split = search_split(options, plan.size)
     if len(split.inputs) == len(own.inputs):
-        return own
+        return exact
     whole = Evaluator.of_split(own.net, own.teacher, split, None, own.batch_size, own.device)
     whole.quality, whole.calibration = own.quality, own.calibration
-    whole.compiled = own.compiled
+    whole.compiled = exact.compiled
     return whole

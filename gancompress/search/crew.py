@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -91,9 +93,18 @@ class Alone:
 _worker: list[Worker] = []  # of a process of a pool: made once, used for all its tasks
 
 
+def _follow_parent() -> None:
+    """End this process with the one that made it: nobody else would, if that one is killed."""
+    parent = parent_process()
+    assert parent is not None
+    wait_for_any([parent.sentinel])
+    os._exit(1)
+
+
 def _start(make: Callable[[Any], Worker], argument: Any, threads: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to stop
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker.append(make(argument))
 
@@ -135,10 +146,10 @@ class Pool:
                         "kept\n  Take fewer workers: --workers N."
                     ) from None
                 done(trials[futures[future]])
-            if left and stop():
-                for future in left:
-                    future.cancel()
-                return None
+            if left and stop():  # what runs already is worth its time: it ends, and is kept
+                left = {future for future in left if not future.cancel()}
+        if len(trials) < len(tasks):
+            return None
         return [trials[index] for index in range(len(tasks))]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ ORDER_SEED = 0
 SEGMENT = 64  # images that are held as floats at once
 PIECE = 4  # images that are converted at once: more of them leave the processor's cache
 STAND_IN = "teacher_mae"  # cheap score that may decide which subnets get a dear one
-CODE_VERSION = 3  # raised when the same images would get other scores
 
 
 @dataclass
@@ -158,6 +156,14 @@ class Evaluator:
         """Raise unless the score can be measured on these images; see `Quality.check`."""
         self.quality.check(self.truth is not None, self.targets is not None, min(self.size))
 
+    def prepare(self) -> None:
+        """Compute what all evaluations share: references and real features.
+
+        Raises:
+            DataError: An image cannot be used.
+        """
+        self.references, self.real  # noqa: B018  # computed at the first use
+
     @torch.inference_mode()
     def measure(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
         """Evaluate one subnet, or give it up when a rival is surely better.
@@ -240,18 +246,6 @@ class Evaluator:
         return mean_estimate(
             self.quality.per_image(outputs, self.references[self.quality.reference])
         )
-
-    def fingerprint(self) -> str:
-        """Hash of weights, images, score, runtime and code: others' scores are not reused."""
-        digest = hashlib.sha256(f"{CODE_VERSION} {self.quality.digest} {self.runtime}".encode())
-        for name, tensor in self.net.generator.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(self.inputs.numpy().tobytes())
-        for images in self.references.values():
-            digest.update(images.numpy().tobytes())
-        if self.real is not None:
-            digest.update(self.real.features.numpy().tobytes())
-        return digest.hexdigest()
 
 
 def _piecewise(function: Callable[[Tensor], Tensor], images: Tensor, count: int = PIECE) -> Tensor:

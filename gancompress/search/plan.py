@@ -22,10 +22,18 @@ from gancompress.search.budgets import (
     parse_budgets,
     search_costs,
 )
-from gancompress.search.compiled import Workload, accelerated, compile_subnets
+from gancompress.search.compiled import (
+    Workload,
+    accelerated,
+    choose_runtime,
+    compile_subnets,
+    obstacle,
+)
 from gancompress.search.evaluator import Evaluator
+from gancompress.search.log import require_log
 from gancompress.search.problem import Problem
 from gancompress.search.quality import Quality, load_quality
+from gancompress.search.searchers.sweep import refuse_large
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +66,35 @@ def plan_search(options: SearchOptions, device: torch.device) -> Plan:
 
     Raises:
         BudgetError: No subnet fits a budget; names the smallest cost.
-        ConfigError: A budget, the image size or the metric cannot be used.
+        ConfigError: A budget, the image size, the metric, the runtime, the algorithm or a log of
+            trials cannot be used.
         CheckpointError: The supernet's run or the metric's weights are missing.
     """
     net, network = load_supernet(options.supernet)
     size = options.size or int(network.header.get("image_size", 256))
     _check_size(size, network.stride)
     everything, problem, budgets = bounded(net, size, options)
+    refuse_early(options, net, device)
     quality = load_quality(options.metric, options.features, device)
     if options.screen_images is not None and not quality.is_distance:
         raise ConfigError(
             "screen_images is for kid[...] and fid[...]; other metrics race by themselves"
         )
     return Plan(net, network, size, everything, problem, budgets, quality)
+
+
+def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> None:
+    """Raise for what can be known without any data.
+
+    Raises:
+        ConfigError: A log of trials is missing, the space is too large for the algorithm, or the
+            runtime cannot do this here.
+    """
+    for path in options.trials:
+        require_log(path)
+    if options.algorithm == "exhaustive":
+        refuse_large(net.space)
+    choose_runtime(options.runtime, options.precision, obstacle(net, device))
 
 
 def bounded(
@@ -88,6 +112,15 @@ def bounded(
     everything = Problem(net.space, search_costs(net, size, devices))
     budgets = parse_budgets(options.budgets, everything.costs) or default_budgets(everything)
     return everything, limited(everything, budgets, size), budgets
+
+
+def _check_screen(screen_images: int | None, num_images: int) -> None:
+    """Raise unless a screen can tell subnets apart and spares anything."""
+    if screen_images is not None and not 2 <= screen_images < num_images:
+        raise ConfigError(
+            f"screen_images={screen_images} must be at least 2 and fewer than the {num_images} "
+            "images of the search"
+        )
 
 
 def _check_size(size: int, stride: int) -> None:
@@ -135,6 +168,7 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
     evaluator.quality = plan.quality
     evaluator.screen_images = options.screen_images
     evaluator.check()
+    _check_screen(options.screen_images, len(evaluator.inputs))
     work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
     evaluator.compiled = compile_subnets(work, options.runtime, options.precision)
     if evaluator.compiled is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,7 +110,7 @@ class OpenVino:
                 "--runtime openvino is not installed\n"
                 "  `pip install openvino` brings it; or take --runtime onnxruntime."
             ) from None
-        self._openvino, self._core = openvino, openvino.Core()
+        self._core = openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in able:
             raise ConfigError(
@@ -130,26 +131,33 @@ class OpenVino:
         """See `Runtime`."""
         try:
             network = self._core.compile_model(self._core.read_model(model), "CPU", self._settings)
-            queue = self._openvino.AsyncInferQueue(network, self._threads)
+            # no queue with a callback: its end and the callback's thread may wait for each other
+            requests = [network.create_infer_request() for _ in range(self._threads)]
         except Exception as error:  # the runtime raises types of its own
             raise _refused(self.label, error) from None
 
         def run(*inputs: Tensor) -> Tensor:
-            found: dict[int, Floats] = {}
-
-            def keep(request: Any, number: int) -> None:
-                found[number] = request.get_output_tensor(0).data.copy()
-
-            queue.set_callback(keep)
+            found: list[Floats] = []
+            busy: deque[Any] = deque()
             try:
                 for number, image in enumerate(_each(inputs)):
-                    queue.start_async(dict(enumerate(image)), number)
-                queue.wait_all()
+                    if len(busy) == len(requests):
+                        found.append(_output(busy.popleft()))
+                    busy.append(requests[number % len(requests)])
+                    busy[-1].start_async(dict(enumerate(image)))
+                found += [_output(request) for request in busy]
             except Exception as error:  # as above
                 raise _refused(self.label, error) from None
-            return torch.from_numpy(np.concatenate([found[n] for n in range(len(found))]))
+            return torch.from_numpy(np.concatenate(found))
 
         return run
+
+
+def _output(request: Any) -> Floats:
+    """What a request of OpenVINO has computed, once it is done."""
+    request.wait()
+    output: Floats = request.get_output_tensor(0).data.copy()
+    return output
 
 
 RUNTIMES: dict[str, Callable[[str], Runtime]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}

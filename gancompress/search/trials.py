@@ -1,20 +1,14 @@
-"""Trials: evaluated subnets, kept in an append-only log."""
+"""Trials: evaluated subnets, and the front of them."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gancompress.elastic import SearchSpace, Subnet
-from gancompress.errors import ConfigError, SpaceError
+from gancompress.elastic import Subnet
 from gancompress.search.front import front_indices
 
 
@@ -67,85 +61,6 @@ class Trial:
             values=tuple(content.get("values", ())),
             seconds=dict(content.get("seconds", {})),
         )
-
-
-class TrialLog:
-    """Trials on disk, one JSON line each, under a key that says what they were measured on.
-
-    Any number of processes may append at once. A crash loses at most the line in progress, and a
-    damaged line is left out: each has a checksum. Logs merge by putting their lines together.
-
-    Args:
-        path: The `.jsonl` file.
-        key: Hash of weights, images, metric and code; lines with another key are ignored.
-        race: Hash of what decides whether a subnet is given up; that it was counts in the same
-            race only.
-    """
-
-    def __init__(self, path: Path, key: str, race: str = "") -> None:
-        self.path = path
-        self.key = key
-        self.race = race
-
-    def load(self, space: SearchSpace) -> dict[Subnet, Trial]:
-        """All whole lines under this log's key; of several for one subnet the first complete."""
-        text = self._text(self.path)
-        if text and not text.endswith("\n"):
-            self._write("\n")
-        return self._trials(text, space)
-
-    def load_other(self, path: Path, space: SearchSpace) -> dict[Subnet, Trial]:
-        """Complete trials under this log's key in the log of another machine or run.
-
-        Raises:
-            ConfigError: There is no such file.
-        """
-        if not path.exists():
-            raise ConfigError(f"no log of trials {path}")
-        found = self._trials(self._text(path), space)
-        return {subnet: trial for subnet, trial in found.items() if trial.complete}
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-    def _trials(self, text: str, space: SearchSpace) -> dict[Subnet, Trial]:
-        trials: dict[Subnet, Trial] = {}
-        for line in text.splitlines():
-            trial = self._parse(line)
-            known = trial and trials.get(trial.subnet)
-            if trial and trial.subnet in space and not (known and known.complete):
-                trials[trial.subnet] = trial
-        return trials
-
-    def append(self, trial: Trial) -> None:
-        """Add one trial."""
-        body = json.dumps({"key": self.key, "race": self.race, **trial.as_json()})
-        self._write(f'{{"crc": {_crc(body)}, "trial": {body}}}\n')
-
-    def _parse(self, line: str) -> Trial | None:
-        """The trial of a line, or None where it is damaged or of another key."""
-        try:
-            entry = json.loads(line)
-            content = entry["trial"]
-            if entry["crc"] != _crc(json.dumps(content)) or content["key"] != self.key:
-                return None
-            trial = Trial.from_json(content)
-            return trial if trial.complete or content["race"] == self.race else None
-        except (ValueError, KeyError, TypeError, AttributeError, SpaceError):
-            return None
-
-    def _write(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _crc(text: str) -> int:
-    return zlib.crc32(text.encode())
 
 
 CostOf = Callable[[Trial], float]

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gancompress.elastic.space import Subnet
+from gancompress.elastic.space import SearchSpace, Subnet
 from gancompress.errors import ConfigError
 from gancompress.search.problem import Problem
 from gancompress.search.searchers.base import Archive, Evaluated, complete
 
 LARGEST = 10_000_000
+
+
+def refuse_large(space: SearchSpace) -> None:
+    """Raise unless all subnets of a space can be listed.
+
+    Raises:
+        ConfigError: It has more than `LARGEST` subnets.
+    """
+    if space.size > LARGEST:
+        raise ConfigError(
+            f"{space.size:,} subnets are too many for an exhaustive search, which "
+            f"takes spaces of up to {LARGEST:,}; choose guided or nsga2"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,11 +47,7 @@ class Exhaustive:
             ConfigError: The space has more than `LARGEST` subnets.
             BudgetError: Nothing fits a budget.
         """
-        if problem.space.size > LARGEST:
-            raise ConfigError(
-                f"{problem.space.size:,} subnets are too many for an exhaustive search, which "
-                f"takes spaces of up to {LARGEST:,}; choose guided or nsga2"
-            )
+        refuse_large(problem.space)
         archive = Archive.of(problem, trials)
         left = problem.left(archive.genomes)[: self.generation]
         return problem.space.subnets(problem.space.genomes_at(left))
