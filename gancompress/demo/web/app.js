@@ -325,7 +325,9 @@ class Page {
       if (bytes > PREFETCHED) break;
       await (this.next ?? this.engine).load(model).catch(() => {}); // asked for again when wanted
     }
+    if (!this.next) this.engine.forgetTimes(); // what was timed beside downloads says little
     element("main").dataset.prefetched = "yes";
+    this.kick();
   }
 }
 

@@ -75,7 +75,15 @@ const ACTIONS = {
     return {};
   },
 
-  run: (content) => queued(() => translate(content)),
+  async run(content) {
+    const start = performance.now();
+    let waited = 0;
+    const made = await queued(() => {
+      waited = performance.now() - start;
+      return translate(content);
+    });
+    return { ...made, waited };
+  },
 };
 
 /** Whether a file is the one of the manifest. */

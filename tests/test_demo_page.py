@@ -1,0 +1,705 @@
+"""The page of `gancompress demo` in headless Chromium: what a visitor does, and what is seen."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import itertools
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import picture, write_image
+from PIL import Image
+
+from gancompress.checkpoint.network import Network, build_network, save_network
+from gancompress.cli.main import main
+from gancompress.demo import BundleOptions, DemoServer, find_source, make_bundle, site
+from gancompress.demo.manifest import Manifest, read_manifest
+from gancompress.demo.server import RUNTIME
+from gancompress.errors import ConfigError
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+FRONT = ROOT / "pretrained" / "edges2emoji" / "front"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+]
+PATIENCE = 15_000  # ms
+Pixels = np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (Debian's package chromium)")
+    vendor = ROOT / "gancompress" / "demo" / "web" / "vendor"
+    if not all((vendor / name).is_file() for name in RUNTIME):
+        pytest.skip("needs the page's runtime: scripts/vendor.sh installs it")
+    with playwright.sync_playwright() as run:
+        started = run.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@dataclass
+class Site:
+    """A bundle and where it is served."""
+
+    bundle: Path
+    url: str
+    manifest: Manifest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.manifest = read_manifest(self.bundle)
+
+
+def serve(bundle: Path) -> Iterator[Site]:
+    with DemoServer(site(bundle), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Site(bundle, server.url)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sketches(browser: Any) -> Iterator[Site]:
+    """The front that ships."""
+    yield from serve(FRONT)
+
+
+def tiny(name: str, ngf: int) -> Network:
+    """A generator whose pictures have colour and contrast without any training."""
+    torch.manual_seed(ngf)
+    options = {"generator": {"name": name, "ngf": ngf, "norm": "instance"}}
+    network = build_network(options, name)
+    for parameter in network.module.parameters():
+        if parameter.ndim == 4:
+            torch.nn.init.kaiming_normal_(parameter)
+    return network
+
+
+@pytest.fixture(scope="module")
+def photos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A generator of photos, at 64x64."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        write_image(folder / "images" / f"{number}.png", picture(number, 64))
+    network = tiny("resnet_6blocks", 4)
+    save_network(folder / "tiny.safetensors", network.module, network.description, image_size=64)
+    options = BundleOptions("photo", folder / "images")
+    make_bundle(
+        find_source(folder / "tiny.safetensors"), options, folder / "bundle", lambda _: None
+    )
+    yield from serve(folder / "bundle")
+
+
+@dataclass
+class Visit:
+    """A page that somebody has opened."""
+
+    page: Any
+    site: Site
+    requests: list[str]
+    complaints: list[str]
+
+    def pictures(self) -> int:
+        return int(self.page.get_attribute("#main", "data-pictures") or 0)
+
+    def wait(self, is_so: Callable[[], bool], what: str) -> None:
+        for _ in range(PATIENCE // 50):
+            if is_so():
+                return
+            self.page.wait_for_timeout(50)
+        pytest.fail(f"never: {what}; engine: {self.page.inner_text('#engine')}")
+
+    def settle(self) -> None:
+        """Until all is computed that was asked for."""
+        last = -1
+        while last != self.pictures():
+            last = self.pictures()
+            self.page.wait_for_timeout(400)
+
+    def pixels(self, canvas: str = "right") -> Pixels:
+        """(H, W, 4) of a canvas at its own size."""
+        script = "id => document.getElementById(id).toDataURL('image/png').split(',')[1]"
+        content = base64.b64decode(self.page.evaluate(script, canvas))
+        return np.array(Image.open(io.BytesIO(content)).convert("RGBA"))
+
+    def saved(self, button: str) -> Pixels:
+        """(H, W, 3) of the file that a button gives."""
+        with self.page.expect_download() as waited:
+            self.page.click(button)
+        return np.array(Image.open(waited.value.path()).convert("RGB"))
+
+    def stroke(self, *points: tuple[float, float]) -> None:
+        """Draw through points given in shares of the pad's side."""
+        box = self.page.locator("#pad").bounding_box()
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=8)
+        self.page.mouse.up()
+
+    def drop(self, name: str, content: bytes) -> None:
+        script = """([name, bytes]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], name));
+          return data;
+        }"""
+        data = self.page.evaluate_handle(script, [name, list(content)])
+        self.page.dispatch_event("#main", "drop", {"dataTransfer": data})
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+    """Opens a site; at the end nothing may have left it, and nothing may have gone wrong."""
+    contexts, visits = [], []
+
+    def opened(
+        site: Site,
+        script: str = "",
+        ready: bool = True,
+        prepare: Callable[[Any], None] = lambda _: None,
+        **options: Any,
+    ) -> Visit:
+        context = browser.new_context(**options)
+        prepare(context)
+        page = context.new_page()
+        contexts.append(context)
+        requests: list[str] = []
+        complaints: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda text: complaints.append(text.text) if text.type == "error" else None,
+        )
+        if script:
+            page.add_init_script(script)
+        visits.append(Visit(page, site, requests, complaints))
+        page.goto(site.url)
+        if ready:
+            page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+            visits[-1].settle()
+        return visits[-1]
+
+    yield opened
+    for each in visits:
+        origins = {"/".join(url.split("/", 3)[:3]) for url in each.requests if url[:4] == "http"}
+        assert origins == {origin(each.site.url)}
+        assert each.complaints == []
+    for context in contexts:
+        context.close()
+
+
+def origin(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
+
+
+def translated(site: Site, index: int, pixels: Pixels, folder: Path) -> Pixels:
+    """What the command line makes of the same pixels with the same file."""
+    write_image(folder / "input.png", pixels)
+    model = str(site.bundle / site.manifest.models[index].file)
+    arguments = ["--size", str(site.manifest.size)]
+    source, target = str(folder / "input.png"), str(folder / "output.png")
+    assert main(["translate", model, source, target, *arguments]) == 0
+    return np.array(Image.open(target).convert("RGB"))
+
+
+def levels(one: Pixels, other: Pixels) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+# -- drawing ----------------------------------------------------------------------------------
+
+
+def test_strokes_change_the_picture_which_equals_translate_on_the_same_pixels(
+    visit: Callable[..., Visit], sketches: Site, tmp_path: Path
+) -> None:
+    seen = visit(sketches)
+    assert seen.page.evaluate("crossOriginIsolated")
+    assert "threads" in seen.page.inner_text("#note-speed")
+    seen.page.click("#clear")
+    seen.settle()
+    assert seen.page.is_visible("#hint")
+    before = seen.pictures()
+    seen.stroke((0.2, 0.5), (0.5, 0.2), (0.8, 0.5), (0.5, 0.8), (0.2, 0.5))
+    seen.wait(lambda: seen.pictures() > before, "a picture of the stroke")
+    seen.settle()
+    first = seen.pixels()
+    seen.stroke((0.4, 0.5), (0.6, 0.5))
+    seen.settle()
+    assert levels(first, seen.pixels()) > 20
+    assert not seen.page.is_visible("#hint")
+    drawn = seen.saved("#save-input")
+    assert drawn.shape == (sketches.manifest.pad.grid, sketches.manifest.pad.grid, 3)
+    assert set(np.unique(drawn)) == {0, 255}
+    index = int(seen.page.input_value("#slider"))
+    found = seen.saved("#save")
+    assert levels(found, translated(sketches, index, drawn, tmp_path)) <= 2
+    assert np.array_equal(found, seen.pixels()[..., :3])
+
+
+def test_every_example_and_model_equals_translate(
+    visit: Callable[..., Visit], sketches: Site, tmp_path: Path
+) -> None:
+    seen = visit(sketches)
+    examples = sketches.manifest.examples
+    assert len(examples) >= 5
+    assert seen.page.locator("#examples button").count() == len(examples)
+    made = []
+    for index, model in enumerate(sketches.manifest.models):
+        example = examples[index % len(examples)]
+        seen.page.locator("#examples button").nth(index % len(examples)).click()
+        seen.page.keyboard.press(str(index + 1))
+        seen.wait(
+            lambda name=model.name: seen.page.get_attribute("#right", "data-model") == name,
+            model.name,
+        )
+        seen.settle()
+        pixels = np.array(Image.open(sketches.bundle / example.file).convert("RGB"))
+        made.append(seen.pixels()[..., :3])
+        assert levels(made[-1], translated(sketches, index, pixels, tmp_path)) <= 2
+        assert made[-1].std() > 20
+
+
+def test_undo_redo_clear_and_eraser(visit: Callable[..., Visit], sketches: Site) -> None:
+    seen = visit(sketches)
+    page = seen.page
+    page.click("#clear")
+    seen.stroke((0.2, 0.3), (0.8, 0.3))
+    one = seen.saved("#save-input")
+    seen.stroke((0.2, 0.6), (0.8, 0.6))
+    two = seen.saved("#save-input")
+    assert (two < 128).sum() > 1.5 * (one < 128).sum()
+    page.click("#undo")
+    assert np.array_equal(seen.saved("#save-input"), one)
+    page.keyboard.press("Control+Shift+z")
+    assert np.array_equal(seen.saved("#save-input"), two)
+    page.keyboard.press("Control+z")
+    assert np.array_equal(seen.saved("#save-input"), one)
+    page.click("#redo")
+    page.click("#eraser")
+    assert page.get_attribute("#eraser", "aria-checked") == "true"
+    seen.stroke((0.2, 0.6), (0.8, 0.6))
+    assert np.array_equal(seen.saved("#save-input"), one)
+    page.click("#pen")
+    page.click("#clear")
+    seen.settle()
+    assert page.is_disabled("#save-input")
+    assert not seen.pixels()[..., 3].any()
+    for _ in range(5):
+        page.click("#undo")
+    assert page.get_attribute("#pen", "aria-checked") == "true"
+
+
+def test_one_can_draw_with_the_keyboard_alone(visit: Callable[..., Visit], sketches: Site) -> None:
+    seen = visit(sketches)
+    page = seen.page
+    page.click("#clear")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "pad":
+            break
+    else:
+        page.focus("#pad")
+    page.keyboard.press("Space")
+    assert page.is_visible("#cursor")
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
+        for _ in range(6):
+            page.keyboard.press(key)
+    page.keyboard.press("Space")
+    drawn = seen.saved("#save-input")
+    rows, columns = np.nonzero(drawn[..., 0] < 128)
+    assert len(rows) > 40
+    assert columns.min() >= drawn.shape[1] // 2 - 1
+
+
+# -- models -----------------------------------------------------------------------------------
+
+
+def test_slider_moves_along_the_front_and_the_picture_with_it(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    seen = visit(sketches)
+    page, models = seen.page, sketches.manifest.models
+    page.focus("#slider")
+    page.keyboard.press("Home")
+    facts = []
+    made = []
+    for index, model in enumerate(models):
+        assert page.input_value("#slider") == str(index)
+        seen.wait(
+            lambda name=model.name: page.get_attribute("#right", "data-model") == name, model.name
+        )
+        seen.wait(lambda: page.inner_text("#fact-speed").endswith("fps"), "a measured speed")
+        seen.settle()
+        facts.append((page.inner_text("#fact-macs"), page.inner_text("#fact-size")))
+        made.append(seen.pixels())
+        page.keyboard.press("ArrowRight")
+    assert len(set(facts)) == len(models)
+    assert facts[-1][0] == "567M"
+    assert page.inner_text("#fact-name") == "Teacher"
+    assert all(levels(one, other) > 5 for one, other in itertools.pairwise(made))
+    assert page.locator("#stops li").all_inner_texts()[0].endswith("fps")
+
+
+def test_split_handle_compares_any_two(visit: Callable[..., Visit], sketches: Site) -> None:
+    seen = visit(sketches)
+    page, models = seen.page, sketches.manifest.models
+    assert page.is_hidden("#handle")
+    page.select_option("#other", "0")
+    assert page.is_checked("#compare")
+    seen.wait(
+        lambda: page.get_attribute("#left", "data-model") == models[0].name, "the other picture"
+    )
+    seen.settle()
+    assert levels(seen.pixels("left"), seen.pixels("right")) > 5
+    box = page.locator("#frame").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert page.get_attribute("#handle", "aria-valuenow") == "25"
+    page.keyboard.press("PageUp")
+    assert page.get_attribute("#handle", "aria-valuenow") == "35"
+    page.keyboard.press("End")
+    shot = np.array(Image.open(io.BytesIO(page.locator("#frame").screenshot())).convert("RGB"))
+    page.keyboard.press("Home")
+    other = np.array(Image.open(io.BytesIO(page.locator("#frame").screenshot())).convert("RGB"))
+    assert levels(shot, other) > 5
+    page.click("label.switch")
+    assert page.is_hidden("#left")
+
+
+def test_a_model_that_cannot_follow_is_said_to_be_too_slow(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    hundredfold = (
+        "const own = performance.now.bind(performance); performance.now = () => 100 * own();"
+    )
+    seen = visit(sketches, hundredfold)
+    page = seen.page
+    seen.wait(lambda: page.is_visible("#message"), "a word about the speed")
+    assert "too slow to follow a pen" in page.inner_text("#message-text")
+    before = int(page.input_value("#slider"))
+    page.click("#faster")
+    assert int(page.input_value("#slider")) < before
+
+
+def test_loading_is_said_and_a_failure_can_be_tried_again(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    model = sketches.manifest.models[0]
+    seen = visit(sketches, "sessionStorage.x = 1", ready=False)
+    page = seen.page
+    held: list[Any] = []
+    page.context.route(f"**/{model.file}?*", lambda route: held.append(route))
+    page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+    page.keyboard.press("1")
+    page.wait_for_selector("#veil:not([hidden])", timeout=PATIENCE)
+    assert "Loading" in page.inner_text("#veil-text")
+    seen.wait(lambda: bool(held), "the request")
+    for route in held:
+        route.fulfill(status=503)
+    seen.wait(lambda: page.is_visible("#retry"), "an offer to try again")
+    assert "503" in page.inner_text("#message-text")
+    page.context.unroute(f"**/{model.file}?*")
+    page.click("#retry")
+    seen.wait(lambda: page.get_attribute("#right", "data-model") == model.name, "the picture")
+    seen.complaints[:] = [text for text in seen.complaints if "503" not in text]
+
+
+def test_a_gpu_that_fails_leaves_the_page_as_it_was(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    fake = "Object.defineProperty(navigator, 'gpu', {value: {requestAdapter: async () => ({})}});"
+    seen = visit(sketches, fake)
+    seen.page.wait_for_selector("#main[data-prefetched]", timeout=PATIENCE)
+    assert "WebAssembly" in seen.page.inner_text("#backend")
+    assert any("ort.webgpu" in url for url in seen.requests)
+    before = seen.pictures()
+    seen.stroke((0.1, 0.1), (0.9, 0.9))
+    seen.wait(lambda: seen.pictures() > before, "a picture")
+    assert seen.page.is_hidden("#message")
+
+
+RUNTIME_IN_DISGUISE = """
+import * as ort from "./%s?real";
+export * from "./%s?real";
+export const env = ort.env;
+export const Tensor = ort.Tensor;
+export const InferenceSession = {
+  async create(bytes) {
+    const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+    const run = async (feeds) => {
+      await new Promise((resolve) => setTimeout(resolve, %d));
+      return session.run(feeds);
+    };
+    return { run, inputNames: session.inputNames, outputNames: session.outputNames };
+  },
+};
+"""
+
+
+def disguise(context: Any, name: str, delay_ms: int) -> None:
+    """Have the page take the WebAssembly runtime, made slower, for another one."""
+    real = "ort.wasm.min.js"
+    body = RUNTIME_IN_DISGUISE % (real, real, delay_ms)
+    headers = {"Content-Type": "text/javascript", "Cross-Origin-Resource-Policy": "same-origin"}
+    headers["Cross-Origin-Embedder-Policy"] = "require-corp"
+    context.route(f"**/vendor/{name}", lambda route: route.fulfill(body=body, headers=headers))
+
+
+def test_a_faster_gpu_takes_over_while_one_draws(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    fake = "Object.defineProperty(navigator, 'gpu', {value: {requestAdapter: async () => ({})}});"
+
+    def slower(context: Any) -> None:
+        disguise(context, "ort.wasm.min.js", 300)
+        disguise(context, "ort.webgpu.min.js", 0)
+
+    seen = visit(sketches, fake, ready=False, prepare=slower)
+    page = seen.page
+    page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+    for number in range(40):
+        seen.stroke((0.1, 0.1 + number / 50), (0.9, 0.1 + number / 50))
+        if "WebGPU" in page.inner_text("#backend"):
+            break
+        page.wait_for_timeout(100)
+    assert page.inner_text("#backend") == "WebGPU."
+    before = seen.pictures()
+    seen.stroke((0.1, 0.9), (0.9, 0.1))
+    seen.wait(lambda: seen.pictures() > before, "a picture by the GPU")
+    assert page.is_hidden("#message")
+
+
+def test_a_model_that_fails_to_load_keeps_no_other_one_waiting(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    models = sketches.manifest.models
+    last = len(models) - 1
+    seen = visit(sketches, ready=False)
+    page = seen.page
+    held: list[Any] = []
+    page.context.route(f"**/{models[last].file}?*", lambda route: held.append(route))
+    page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+    page.keyboard.press(str(last + 1))
+    seen.wait(lambda: bool(held), "the request")
+    page.keyboard.press("1")
+    seen.wait(
+        lambda: page.get_attribute("#right", "data-model") == models[0].name, "the small model"
+    )
+    assert page.is_hidden("#veil")
+    held[0].fulfill(status=404)
+    seen.settle()
+    assert page.is_hidden("#message")
+    page.context.unroute(f"**/{models[last].file}?*")
+    page.context.route(f"**/{models[last].file}?*", lambda route: route.fulfill(status=500))
+    page.select_option("#other", str(last))
+    seen.wait(lambda: page.is_visible("#message"), "a word about the comparison")
+    assert "cannot be compared" in page.inner_text("#message-text")
+    assert not page.is_checked("#compare")
+    before = seen.pictures()
+    seen.stroke((0.1, 0.1), (0.9, 0.9))
+    seen.wait(lambda: seen.pictures() > before, "a picture all the same")
+    seen.complaints[:] = [text for text in seen.complaints if "Failed to load" not in text]
+
+
+def test_trying_again_goes_on_while_something_runs(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    models = sketches.manifest.models
+    seen = visit(sketches, ready=False)
+    page = seen.page
+    page.context.route(f"**/{models[0].file}?*", lambda route: route.fulfill(status=503))
+    page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+    page.keyboard.press("1")
+    seen.wait(lambda: page.is_visible("#retry"), "an offer to try again")
+    page.evaluate("() => { for (let i = 0; i < 3; i++) document.getElementById('retry').click(); }")
+    page.keyboard.press("2")
+    seen.wait(lambda: page.get_attribute("#right", "data-model") == models[1].name, "a picture")
+    before = seen.pictures()
+    seen.stroke((0.1, 0.1), (0.9, 0.9))
+    seen.wait(lambda: seen.pictures() > before, "another picture")
+    assert page.is_hidden("#message")
+    seen.complaints[:] = [text for text in seen.complaints if "Failed to load" not in text]
+
+
+def test_a_worker_that_cannot_start_is_said(visit: Callable[..., Visit], sketches: Site) -> None:
+    def blocked(context: Any) -> None:
+        context.route("**/worker.js", lambda route: route.abort())
+
+    seen = visit(sketches, ready=False, prepare=blocked)
+    seen.wait(lambda: seen.page.is_visible("#retry"), "a message")
+    seen.page.context.unroute("**/worker.js")
+    seen.page.click("#retry")
+    seen.page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
+    seen.complaints.clear()
+
+
+def test_a_palm_or_second_finger_does_not_disturb_a_stroke(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    seen = visit(sketches)
+    seen.page.click("#clear")
+    script = """() => {
+      const pad = document.getElementById("pad"), box = pad.getBoundingClientRect();
+      pad.setPointerCapture = () => {};
+      const send = (type, id, x, y, more) => pad.dispatchEvent(new PointerEvent(type, {
+        pointerId: id, isPrimary: true, button: 0, bubbles: true, cancelable: true,
+        clientX: box.left + x * box.width, clientY: box.top + y * box.height, ...more }));
+      send("pointerdown", 5, 0.1, 0.2, { pointerType: "pen" });
+      send("pointermove", 5, 0.4, 0.2, { pointerType: "pen" });
+      send("pointerdown", 6, 0.5, 0.9, { pointerType: "touch" });
+      send("pointermove", 6, 0.6, 0.9, { pointerType: "touch" });
+      send("pointerup", 6, 0.6, 0.9, { pointerType: "touch" });
+      send("pointermove", 5, 0.9, 0.2, { pointerType: "pen" });
+      send("pointerup", 5, 0.9, 0.2, { pointerType: "pen" });
+    }"""
+    seen.page.evaluate(script)
+    drawn = seen.saved("#save-input")[..., 0] < 128
+    side = drawn.shape[0]
+    assert drawn[: side // 2].sum() > 0.75 * side
+    assert not drawn[side // 2 :].any()
+
+
+def test_without_site_data_the_page_works(visit: Callable[..., Visit], sketches: Site) -> None:
+    refusing = (
+        "Object.defineProperty(window, 'sessionStorage', "
+        "{get() { throw new DOMException('no', 'SecurityError'); }});"
+    )
+    assert visit(sketches, refusing).pictures() > 0
+
+
+# -- photos -----------------------------------------------------------------------------------
+
+
+def png(pixels: Pixels, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_dropped_pictures_are_translated_and_broken_files_refused(
+    visit: Callable[..., Visit], photos: Site, tmp_path: Path
+) -> None:
+    seen = visit(photos)
+    page = seen.page
+    assert page.is_visible("#photo")
+    assert page.is_hidden("#drawing")
+    pixels = picture(7, 64)
+    seen.drop("photo.png", png(pixels))
+    seen.wait(lambda: np.array_equal(seen.pixels("source")[..., :3], pixels), "the picture")
+    seen.settle()
+    found = seen.pixels()[..., :3]
+    assert levels(found, translated(photos, 0, pixels, tmp_path)) <= 2
+    for name, content in (("broken.png", png(pixels)[:200]), ("notes.txt", b"no picture")):
+        seen.drop(name, content)
+        seen.wait(lambda: page.is_visible("#message"), "a message")
+        assert page.inner_text("#message-text") == (
+            f"{name} cannot be read as a picture. What was there stays."
+        )
+        page.click("#dismiss")
+    seen.settle()
+    assert np.array_equal(seen.pixels()[..., :3], found)
+    seen.drop("wide.jpg", png(np.tile(picture(3, 200), (1, 2, 1))[:, :300], "JPEG"))
+    seen.wait(lambda: seen.pixels().shape == (64, 96, 4), "a picture of its own shape")
+    page.set_input_files("#file", photos.bundle / photos.manifest.examples[0].file)
+    seen.wait(lambda: seen.pixels().shape == (64, 64, 4), "the chosen picture")
+
+
+def test_webcam_is_translated_as_it_comes(visit: Callable[..., Visit], photos: Site) -> None:
+    seen = visit(photos)
+    page, before = seen.page, seen.pictures()
+    page.click("#webcam")
+    seen.wait(lambda: seen.pictures() > before + 10, "pictures of the webcam")
+    assert page.inner_text("#engine") == "Live"
+    page.click("#webcam")
+    seen.settle()
+    assert page.inner_text("#engine") == "Ready"
+    assert page.get_attribute("#webcam", "aria-pressed") == "false"
+
+
+def test_a_refused_webcam_is_said(visit: Callable[..., Visit], photos: Site) -> None:
+    refusing = (
+        "MediaDevices.prototype.getUserMedia = async () => "
+        "{ throw new DOMException('no', 'NotAllowedError'); };"
+    )
+    seen = visit(photos, refusing)
+    seen.page.click("#webcam")
+    seen.wait(lambda: seen.page.is_visible("#message"), "a message")
+    assert "not allowed" in seen.page.inner_text("#message-text")
+
+
+# -- where it runs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(360, 740), (390, 844), (820, 1180), (1280, 800)])
+def test_both_pictures_fit_every_screen(
+    visit: Callable[..., Visit], sketches: Site, size: tuple[int, int]
+) -> None:
+    width, height = size
+    seen = visit(sketches, viewport={"width": width, "height": height}, has_touch=width < 500)
+    page = seen.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [page.locator(name).bounding_box() for name in ("#pad", "#frame")]
+    assert all(box["y"] + box["height"] <= height for box in boxes), boxes
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert all(abs(box["width"] - box["height"]) <= 2.5 and box["width"] > 250 for box in boxes)
+    for button in page.locator("button:visible").all():
+        assert button.bounding_box()["height"] >= 32
+
+
+def test_static_folder_works_on_a_host_without_headers(
+    visit: Callable[..., Visit], sketches: Site, tmp_path: Path
+) -> None:
+    """In a folder of the host; a service worker isolates the page, so it keeps its threads."""
+    folder = tmp_path / "host" / "sub" / "page"
+    assert main(["demo", str(FRONT), "--static", str(folder)]) == 0
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / "host"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        elsewhere = Site(FRONT, f"http://127.0.0.1:{server.server_port}/sub/page/")
+        seen = visit(elsewhere)
+        assert seen.page.evaluate("crossOriginIsolated")
+        assert seen.page.is_hidden("#isolation")
+        assert levels(seen.pixels()[..., :3], np.full((64, 64, 3), 255, np.uint8)) > 50
+        seen.page.goto("about:blank")
+        server.shutdown()
+
+
+def test_a_page_without_isolation_says_so(visit: Callable[..., Visit], sketches: Site) -> None:
+    alone = "".join(
+        f"Object.defineProperty(self, '{name}', {{value: false}});"
+        for name in ("crossOriginIsolated", "isSecureContext")
+    )
+    seen = visit(sketches, alone)
+    assert "one thread" in seen.page.inner_text("#isolation")
+    assert "one thread" in seen.page.inner_text("#note-speed")
+
+
+def test_a_damaged_bundle_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no bundle of models"):
+        read_manifest(tmp_path)
