@@ -28,7 +28,7 @@ import statistics
 import sys
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ from gancompress.config import DataOptions, StudentOptions
 from gancompress.cost import parse_count
 from gancompress.data import load_split, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet
-from gancompress.search.compiled import Workload, accelerated, compile_subnets
+from gancompress.search.compiled import Workload, compile_subnets
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.quality import load_quality
 from gancompress.search.runtimes import PRECISIONS
@@ -151,10 +151,9 @@ def main() -> None:
     evaluator.references  # noqa: B018  # computed at the first use
     work = Workload(net, stride, evaluator.size, len(evaluator.inputs), CPU)
     runtime = args.runtime or ("auto" if args.precision == "float32" else "openvino")
-    evaluator.compiled = compile_subnets(work, runtime, args.precision)
-    if evaluator.compiled is not None:
-        exact = evaluator.compiled.exact
-        evaluator.quality = accelerated(evaluator.quality, exact, evaluator.size)
+    compiled = compile_subnets(work, runtime, args.precision)
+    if compiled is not None:
+        evaluator.accelerate(compiled)
     assert evaluator.real is not None
     real = evaluator.real.features.numpy()
     moments = real.mean(0), np.cov(real, rowvar=False)
@@ -205,10 +204,9 @@ def rank_agreement(evaluator: Evaluator, count: int) -> None:
         cheap = np.array([np.mean(trial.values[:images]) for trial in trials])
         print(f"Kendall tau of teacher_mae on {images} images and {evaluator.quality.name} over "
               f"{count} random subnets: {kendall_tau(cheap, dear):.2f}")  # fmt: skip
-    compiled = evaluator.compiled
-    if compiled is None or compiled.runtime is compiled.exact:
+    exact = evaluator.in_float32()
+    if exact is evaluator:
         return
-    exact = replace(evaluator, compiled=replace(compiled, runtime=compiled.exact))
     whole = np.array([exact.measure(subnet).loss for subnet in subnets])
     print(f"Kendall tau of {evaluator.runtime} and {exact.runtime} over the same subnets: "
           f"{kendall_tau(dear, whole):.2f}; largest relative difference of scores "

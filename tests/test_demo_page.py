@@ -498,7 +498,15 @@ def test_a_model_that_fails_to_load_keeps_no_other_one_waiting(
     seen = visit(sketches, ready=False)
     page = seen.page
     held: list[Any] = []
-    page.context.route(f"**/{models[last].file}?*", lambda route: held.append(route))
+    is_over = False
+
+    def hold(route: Any) -> None:
+        if is_over:
+            route.fulfill(status=500)
+        else:
+            held.append(route)
+
+    page.context.route(f"**/{models[last].file}?*", hold)
     page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
     page.keyboard.press(str(last + 1))
     seen.wait(lambda: bool(held), "the request")
@@ -507,11 +515,11 @@ def test_a_model_that_fails_to_load_keeps_no_other_one_waiting(
         lambda: page.get_attribute("#right", "data-model") == models[0].name, "the small model"
     )
     assert page.is_hidden("#veil")
-    held[0].fulfill(status=404)
+    is_over = True
+    for route in held:
+        route.fulfill(status=404)
     seen.settle()
     assert page.is_hidden("#message")
-    page.context.unroute(f"**/{models[last].file}?*")
-    page.context.route(f"**/{models[last].file}?*", lambda route: route.fulfill(status=500))
     page.select_option("#other", str(last))
     seen.wait(lambda: page.is_visible("#message"), "a word about the comparison")
     assert "cannot be compared" in page.inner_text("#message-text")

@@ -313,11 +313,15 @@ class Rounded(OnnxRuntime):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "metric", [(), ("metric=kid[tiny]", "features={tiny: test_features:Tiny}")]
+)
 def test_a_search_in_bfloat16_says_how_its_ranks_agree(
-    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: tuple[str, ...]
 ) -> None:
+    """Features are computed so as well, and the answers are scored in float32."""
     monkeypatch.setitem(RUNTIMES, "openvino", Rounded)
-    sets = ("num_trials=20", "algorithm=random", "runtime=openvino", "racing=false")
+    sets = ("num_trials=20", "algorithm=random", "runtime=openvino", "racing=false", *metric)
     exact = search(search_options(tmp_path / "exact", supernet, *sets), CPU)
     found = search(search_options(tmp_path / "low", supernet, *sets, "precision=bfloat16"), CPU)
     assert exact.precision == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _stand_in(
 def _precision(evaluator: Evaluator, trials: Sequence[Trial]) -> dict[str, float]:
     """How another precision ranks subnets, against float32 on the same images."""
     first = [trial for trial in trials if trial.complete][:COMPARED]
-    exact = _exact(evaluator)
+    exact = evaluator.in_float32()
     if exact is evaluator or len(first) < 3:
         return {}
     expected = np.array([exact.measure(trial.subnet).loss for trial in first])
@@ -86,21 +86,13 @@ def _agreement(tau: float, counts: dict[str, float]) -> dict[str, float]:
     return {} if math.isnan(tau) else {"kendall_tau": tau, **counts}
 
 
-def _exact(own: Evaluator) -> Evaluator:
-    """The same evaluator in float32."""
-    compiled = own.compiled
-    if compiled is None or compiled.runtime is compiled.exact:
-        return own
-    return replace(own, compiled=replace(compiled, runtime=compiled.exact))
-
-
 def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evaluator:
     """An evaluator over the whole search split, in float32."""
-    exact = _exact(own)
+    exact = own.in_float32()
     split = search_split(options, plan.size)
     if len(split.inputs) == len(own.inputs):
         return exact
     whole = Evaluator.of_split(own.net, own.teacher, split, None, own.batch_size, own.device)
-    whole.quality, whole.calibration = own.quality, own.calibration
+    whole.quality, whole.calibration = exact.quality, own.calibration
     whole.compiled = exact.compiled
     return whole

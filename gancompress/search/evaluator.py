@@ -23,7 +23,7 @@ from gancompress.metrics.distances import (
     mean_estimate,
 )
 from gancompress.metrics.statistics import real_features
-from gancompress.search.compiled import CompiledSubnets
+from gancompress.search.compiled import CompiledSubnets, accelerated
 from gancompress.search.quality import Measurement, Quality, load_quality
 from gancompress.search.race import Rival, expected_loss, laps, outdone
 from gancompress.search.trials import Trial
@@ -53,6 +53,7 @@ class Evaluator:
         quality: The score to measure; mean absolute distance to the teacher by default.
         targets: Real images of the target domain, for distances between sets.
         compiled: Subnets in a faster runtime; they run in eager PyTorch by default.
+        exact_quality: The score in float32, where `quality` computes in fewer bits.
         screen_images: For distances between sets: a subnet that is farther from the teacher than
             a rival on this many images gets no features. None: all of them do.
     """
@@ -67,6 +68,7 @@ class Evaluator:
     quality: Quality = field(default_factory=lambda: load_quality("teacher_mae"))
     targets: ImageSet | None = None
     compiled: CompiledSubnets | None = None
+    exact_quality: Quality | None = None
     screen_images: int | None = None
     _references: dict[str, Tensor] = field(default_factory=dict)
 
@@ -97,6 +99,22 @@ class Evaluator:
             return "eager"
         label = self.compiled.runtime.label
         return f"{label}, features in eager" if self.quality.is_eager else label
+
+    def accelerate(self, compiled: CompiledSubnets) -> None:
+        """Have subnets and the network of the score run in a runtime."""
+        plain, self.compiled = self.quality, compiled
+        self.quality = self.exact_quality = accelerated(plain, compiled.exact, self.size)
+        if compiled.runtime is not compiled.exact and plain.network is not None:
+            fast = accelerated(plain, compiled.runtime, self.size)
+            self.quality = self.exact_quality if fast.is_eager else fast
+
+    def in_float32(self) -> Evaluator:
+        """The same evaluator in float32; itself where it computes so."""
+        compiled = self.compiled
+        if compiled is None or compiled.runtime is compiled.exact:
+            return self
+        exact = replace(compiled, runtime=compiled.exact)
+        return replace(self, compiled=exact, quality=self.exact_quality or self.quality)
 
     @property
     def references(self) -> dict[str, Tensor]:

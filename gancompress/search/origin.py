@@ -17,7 +17,7 @@ from gancompress.data import ImageSet
 from gancompress.data.hashing import file_digests
 from gancompress.search.evaluator import Evaluator
 
-CODE_VERSION = 4  # raised when the same images would get other scores
+CODE_VERSION = 5  # raised when the same images would get other scores
 _SEPARATOR = "; "
 
 

@@ -24,7 +24,6 @@ from gancompress.search.budgets import (
 )
 from gancompress.search.compiled import (
     Workload,
-    accelerated,
     choose_runtime,
     compile_subnets,
     obstacle,
@@ -170,9 +169,9 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
     evaluator.check()
     _check_screen(options.screen_images, len(evaluator.inputs))
     work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
-    evaluator.compiled = compile_subnets(work, options.runtime, options.precision)
-    if evaluator.compiled is not None:
-        evaluator.quality = accelerated(plan.quality, evaluator.compiled.exact, evaluator.size)
+    compiled = compile_subnets(work, options.runtime, options.precision)
+    if compiled is not None:
+        evaluator.accelerate(compiled)
     if norms_with_statistics(plan.net.generator):
         splits = run_splits(options.supernet, before.data)
         evaluator.calibration = list(calibration_batches(before.data, device, splits))

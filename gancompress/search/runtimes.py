@@ -33,7 +33,9 @@ Compiled: TypeAlias = Callable[..., Tensor]
 """From (n, ...) float32 for each input of a network to its output, (n, ...) float32."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-AGREES = 1e-4  # largest relative difference of a runtime's output from eager's
+AGREES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest difference of a frozen network's output from eager's, relative to its largest value."""
+
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,10 @@ class Runtime(Protocol):
     @property
     def label(self) -> str:
         """Name, version and precision: all that its numbers depend on."""
+
+    @property
+    def precision(self) -> str:
+        """Entry of `PRECISIONS`."""
 
     def open(self, model: bytes) -> Compiled:
         """A network that takes one image at a time.
@@ -68,7 +74,7 @@ class OnnxRuntime:
             raise ConfigError(
                 f"precision={precision} needs --runtime openvino; ONNX Runtime computes in float32"
             )
-        self.label = f"onnxruntime {onnxruntime.__version__}"
+        self.label, self.precision = f"onnxruntime {onnxruntime.__version__}", precision
         self._pool = ThreadPoolExecutor(torch.get_num_threads())
 
     def open(self, model: bytes) -> Compiled:
@@ -118,7 +124,7 @@ class OpenVino:
                 "AMX), and this one does not\n  Take precision=float32."
             )
         version = openvino.__version__.partition("-")[0]
-        self.label = f"openvino {version} {precision}"
+        self.label, self.precision = f"openvino {version} {precision}", precision
         self._threads = torch.get_num_threads()
         self._settings = {
             "INFERENCE_NUM_THREADS": self._threads,
@@ -201,7 +207,7 @@ def frozen(runtime: Runtime, module: nn.Module, *examples: Tensor) -> Compiled |
         return None
     expected = module(*examples)
     largest = float((found.reshape(expected.shape) - expected).abs().max())
-    if largest > AGREES * max(float(expected.abs().max()), 1e-6):
+    if largest > AGREES[runtime.precision] * max(float(expected.abs().max()), 1e-6):
         logger.info("a network stays in eager: %s differs from it by %.1e", runtime.label, largest)
         return None
     return compiled
