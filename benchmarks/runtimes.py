@@ -43,7 +43,7 @@ from gancompress.data import list_images, read_image, to_tensor
 from gancompress.elastic import CostModel
 from gancompress.export import OnnxGenerator, OpenVinoGenerator
 from gancompress.export.onnx import onnx_model
-from gancompress.export.openvino import export_openvino, require_openvino
+from gancompress.export.openvino import export_openvino, open_core
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import merge_last_convolution
 
@@ -232,7 +232,7 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     add("published, OpenVINO, no rewrite", "openvino", published, plain)
     add("published, OpenVINO", "openvino", published, merged(plain))
     add("published, OpenVINO int8", "openvino", published, merged(int8))
-    if "BF16" in require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         add("published, OpenVINO bfloat16", "openvino-bf16", published, merged(plain))
     for name, ngf in (("mobile_resnet_9blocks", 24), ("resnet_9blocks", 12)):
         uniform = untrained(name, ngf)

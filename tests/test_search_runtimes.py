@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -391,3 +392,25 @@ def test_ranks_that_would_mix_scores_are_refused(
     monkeypatch.setattr(stage, "agreed", as_the_first_rank)
     with pytest.raises(ConfigError, match=r"with eager, the first one with onnxruntime 0\.1"):
         search(search_options(tmp_path, supernet), CPU)
+
+
+IN_ANOTHER_ORDER = """
+import gc, signal
+import torch
+from gancompress.search.runtimes import load_runtime
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+runtimes = [load_runtime("openvino") for _ in range(3)]
+for _ in range(3):
+    del runtimes[0]
+    gc.collect()
+    signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_signals_are_handled_after_openvino_has_gone() -> None:
+    pytest.importorskip("openvino", reason="needs the optional package openvino")
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", IN_ANOTHER_ORDER], capture_output=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"handled\n" * 3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import torch
@@ -40,13 +42,43 @@ def require_openvino() -> ModuleType:
     return module
 
 
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of <signal.h> on Linux."""
+
+    _fields_: ClassVar = [
+        ("ss_sp", ctypes.c_void_p),
+        ("ss_flags", ctypes.c_int),
+        ("ss_size", ctypes.c_size_t),
+    ]
+
+
+def open_core() -> Any:
+    """OpenVINO's core with its plugin for processors loaded.
+
+    The plugin gives this thread a stack for signals, and puts back the one before when it goes.
+    Where cores go in another order than they came, that is one which is gone already, and the next
+    signal, such as Ctrl-C, ends the process. So signals are handled where they were before.
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+    """
+    core = require_openvino().Core()
+    if sys.platform != "linux":
+        return core
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # loads it
+    libc.sigaltstack(ctypes.byref(before), None)
+    return core
+
+
 def require_precision(precision: str) -> None:
     """Raise unless OpenVINO is there and computes so on this processor.
 
     Raises:
         ConfigError: It is not installed, or this processor does not multiply in bfloat16.
     """
-    able = require_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bfloat16" and "BF16" not in able:
         raise ConfigError(
             "bfloat16 needs a processor with it (AVX-512 BF16 or AMX); this one has none, "
@@ -66,7 +98,7 @@ def export_openvino(
         precision: What it is to be computed in, entry of `PRECISIONS`; kept in the header.
     """
     openvino = require_openvino()
-    made = openvino.Core().read_model(model.SerializeToString())
+    made = open_core().read_model(model.SerializeToString())
     header = {**json.loads(get_header(model)), "precision": precision}
     made.set_rt_info(json.dumps(header), [HEADER])
     openvino.save_model(made, path, compress_to_fp16=half_weights)
@@ -74,8 +106,7 @@ def export_openvino(
 
 def run_in_openvino(source: Path | bytes, threads: int | None) -> Any:
     """A model that is ready to be compiled, and how: (core, model, settings)."""
-    openvino = require_openvino()
-    core = openvino.Core()
+    core = open_core()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -153,7 +184,8 @@ class OpenVinoGenerator:
         model = self._model.clone()
         model.reshape(list(shape))
         try:
-            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+            network = self._core.compile_model(model, "CPU", self._settings)
+            request = network.create_infer_request()
         except Exception as error:  # the runtime raises types of its own
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{self.path} does not run on {shape}: {reason}") from None

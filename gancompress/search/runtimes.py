@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, ExportError
+from gancompress.export.openvino import open_core
 from gancompress.tables import lookup
 
 Compiled: TypeAlias = Callable[..., Tensor]
@@ -116,7 +117,7 @@ class OpenVino:
                 "--runtime openvino is not installed\n"
                 "  `pip install openvino` brings it; or take --runtime onnxruntime."
             ) from None
-        self._core = openvino.Core()
+        self._core = open_core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and "BF16" not in able:
             raise ConfigError(
