@@ -37,7 +37,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
-PATIENCE = 15_000  # ms
+PATIENCE = 30_000  # ms
 Pixels = np.ndarray[Any, Any]
 
 

@@ -16,6 +16,7 @@ from gancompress.checkpoint.network import Network, build_network, load_network
 from gancompress.data import ImageSet, list_images, read_image, to_float, to_tensor, to_uint8
 from gancompress.elastic import Supernet
 from gancompress.export import FORMATS, ExportOptions, export_network
+from gancompress.export.proof import AMPLIFIED
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "dense, instance": {"name": "resnet_6blocks", "norm": "instance"},
@@ -86,27 +87,31 @@ def test_exported_equals_eager(family: str, kind: str, tmp_path: Path, rng: rand
         options = ExportOptions(rewrite="always") if FORMATS[kind].is_graph else ExportOptions()
         images = list(probes(max(64, network.stride))["real"])
         export_network(network, kind, path, images, options)
-        agree(network, FORMATS[kind].read(path, network))
+        agree(network, FORMATS[kind].read(path, network), amplified=kind == "openvino")
 
 
 @torch.inference_mode()
-def agree(network: Network, run: Any) -> None:
+def agree(network: Network, run: Any, amplified: bool) -> None:
+    """On drawings, most of whose pixels are one colour, `amplified` errors count as in a proof."""
     for side in (64, 128, 192):
         for name, batch in probes(side).items():
             for x in (to_float(batch[:1]), to_float(batch), to_float(batch)[..., :64]):
                 wanted, found = network.module(x), run(x)
                 assert found.shape == wanted.shape
-                if name == "flat" and not is_definite(network, x):
+                rounding = rounding_error(network, x)
+                if name == "flat" and rounding >= 1e-6:
                     assert float(found.abs().max()) <= 1 + 1e-6
                 else:
-                    assert float((found - wanted).abs().max()) <= 1e-3, (name, x.shape)
+                    accepted = max(1e-3, AMPLIFIED * rounding) if amplified else 1e-3
+                    assert accepted < 0.05
+                    assert float((found - wanted).abs().max()) <= accepted, (name, x.shape)
                 assert name == "flat" or float(wanted.std()) > 0.05
 
 
-def is_definite(network: Network, x: Tensor) -> bool:
-    """Whether float32 decides what the generator makes of an image."""
+def rounding_error(network: Network, x: Tensor) -> float:
+    """Of eager float32; what is large is no definite picture."""
     exact = copy.deepcopy(network.module).double()(x.double())
-    return float((network.module(x) - exact).abs().max()) < 1e-6
+    return float((network.module(x) - exact).abs().max())
 
 
 @pytest.mark.slow
