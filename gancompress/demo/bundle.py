@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,7 +29,6 @@ from gancompress.demo.sources import Offer, Source, macs_and_params
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import ExportOptions, export_network
 
-logger = logging.getLogger(__name__)
 NUM_PROOF_IMAGES = 16
 
 

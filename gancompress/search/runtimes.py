@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, ExportError
-from gancompress.export.openvino import open_core
+from gancompress.export.openvino import PRECISIONS, open_core
 from gancompress.tables import lookup
 
 Compiled: TypeAlias = Callable[..., Tensor]
@@ -37,7 +37,6 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 AGREES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference of a frozen network's output from eager's, relative to its largest value."""
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 logger = logging.getLogger(__name__)
 
 

@@ -27,7 +27,7 @@ class Page {
     this.comparing = false;
     this.failed = new Set(); // files that are not asked for again by themselves
     this.coming = new Set();
-    this.isRunning = this.isDirty = this.isLeftDirty = false;
+    this.isRunning = this.isDirty = this.isLeftDirty = this.isSettled = false;
     this.pictures = 0;
     this.advised = new Set();
     const changed = () => this.refresh();
@@ -129,6 +129,7 @@ class Page {
     if (this.isAdvice || this.onRetry) this.tell("");
     this.failed.delete(model.file);
     this.model = model;
+    this.veil(this.coming.has(model.file) ? `Loading ${model.label}` : "");
     this.show();
     this.refresh();
   }
@@ -230,7 +231,7 @@ class Page {
     } finally {
       clearTimeout(veil);
       this.coming.delete(model.file);
-      this.veil("");
+      if (!this.coming.has(this.model.file)) this.veil("");
     }
     this.kick();
   }

@@ -28,7 +28,7 @@ function radios(buttons, chosen) {
   return choose;
 }
 
-/** A drawing pad with its tools; gives `{input(size), isEmpty, isLive, save(), picture(bitmap)}`. */
+/** A drawing pad with its tools; gives `{input(), isEmpty, isLive, pixels(), picture(bitmap)}`. */
 export function sketching(manifest, changed) {
   element("drawing").hidden = false;
   const note = () => {

@@ -70,9 +70,9 @@ export class Front {
     };
     write("macs", count(model.macs), this.against(model));
     write("size", megabytes(model.bytes), `${count(model.params)} parameters`);
-    const isOne = threads === 1 ? "one thread" : `${threads} threads`;
+    const place = { 0: "GPU", 1: "one thread" }[threads] ?? `${threads} threads`;
     if (milliseconds === null) write("speed", "–", "not measured yet");
-    else write("speed", `${digits(1000 / milliseconds)} fps`, `${digits(milliseconds)} ms a picture, ${threads ? isOne : "GPU"}`);
+    else write("speed", `${digits(1000 / milliseconds)} fps`, `${digits(milliseconds)} ms a picture, ${place}`);
     this.showScore(model, write);
     const origins = { teacher: "what the student was taught by; ", subnet: "cut out of the once-for-all student; ", generator: "" };
     const origin = origins[model.role];
