@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gancompress.elastic.space import Genomes, Subnet
+from gancompress.search.front import best_first
 from gancompress.search.genes import Places, unseen
 from gancompress.search.problem import Problem
 from gancompress.search.searchers.base import Archive, Evaluated, complete, first_generation
+from gancompress.search.searchers.predictor import Predictor
 
 ATTEMPTS = 12  # rounds of children before the rest of a generation is drawn at random
 
@@ -123,8 +125,10 @@ class Nsga2:
     Parents are the best of all trials by non-domination and crowding; children come from binary
     tournaments and differ by a step to a neighbouring width, by widths drawn anew or by uniform
     crossover. Crossover is rarer than in the source: the best subnets of neighbouring budgets are
-    neighbours themselves, and steps find the front with fewer evaluations. With several costs,
-    each front breeds its share of every generation.
+    neighbours themselves, and steps find the front with fewer evaluations. An evaluation costs
+    more than any number of children: more are bred than evaluated, and most of a generation are
+    those that rank best, by non-domination and crowding among all trials, with their exact costs
+    and predicted losses. With several costs, each front breeds its share of every generation.
 
     Source: Deb et al., A fast and elitist multiobjective genetic algorithm, 2002; the archive of
     all trials takes the place of the population.
@@ -136,6 +140,8 @@ class Nsga2:
         crossover: Share of children that have two parents.
         redraw: Share of children that have widths drawn anew; the rest take one step.
         first: Subnets in the first proposal.
+        bred: Children for each one that is evaluated; with 1 nothing is predicted.
+        exploration: Share of a generation that the predictor has no say in.
     """
 
     generation: int = 16
@@ -143,6 +149,8 @@ class Nsga2:
     crossover: float = 0.1
     redraw: float = 0.05
     first: int = 24
+    bred: int = 4
+    exploration: float = 0.25
 
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator
@@ -154,11 +162,36 @@ class Nsga2:
             return complete(archive, [first], self.first, rng)
         names = list(problem.costs)
         shares = [self.generation * turn // len(names) for turn in range(len(names) + 1)]
-        found = [
-            bring_up(archive, after - before, self._tournaments(archive, name), rng)
-            for name, before, after in zip(names, shares, shares[1:], strict=False)
-        ]
+        predictor = self._predictor(archive)
+        found = []
+        for name, before, after in zip(names, shares, shares[1:], strict=False):
+            count = after - before
+            breed = self._tournaments(archive, name)
+            if predictor is None:
+                found.append(bring_up(archive, count, breed, rng))
+                continue
+            children = bring_up(archive, self.bred * count, breed, rng)
+            found.append(self._promising(archive, predictor, name, children, count))
         return complete(archive, found, self.generation, rng)
+
+    def _predictor(self, archive: Archive) -> Predictor | None:
+        if self.bred == 1 or np.isfinite(archive.losses).sum() < 2:
+            return None
+        return Predictor.of(archive)
+
+    def _promising(
+        self, archive: Archive, predictor: Predictor, name: str, children: Genomes, count: int
+    ) -> Genomes:
+        """Those that rank best among all trials, and some as they come."""
+        losses = predictor.scaled(archive.losses)
+        means, _ = predictor.predict(children)
+        genomes = np.concatenate([archive.genomes, children])
+        costs = np.log(archive.problem.values(genomes, name))
+        order = best_first(costs, np.concatenate([losses, means])) - len(archive)
+        best = order[order >= 0][: count - round(count * self.exploration)]
+        rest = np.setdiff1d(np.arange(len(children)), best)
+        chosen: Genomes = children[np.concatenate([best, rest])[:count]]
+        return chosen
 
     def _tournaments(self, archive: Archive, name: str) -> Breed:
         genes = archive.problem.genes
