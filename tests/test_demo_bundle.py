@@ -695,6 +695,17 @@ def test_same_source_gives_the_same_bundle(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("exports")
+@pytest.mark.parametrize(("large", "rewrite"), [(32, "browser"), (33, "never")])
+def test_large_images_get_the_graphs_that_are_fast_in_browsers(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, rewrite: str
+) -> None:
+    monkeypatch.setattr("gancompress.demo.bundle.LARGE", large)
+    made = make_bundle(find_source(world / "search"), BundleOptions(), tmp_path, quiet)
+    for model in made.models:
+        assert (tmp_path / model.file).read_text().endswith(f"float32 {rewrite}")
+
+
+@pytest.mark.usefixtures("exports")
 def test_checkpoint_needs_images_and_takes_their_look(world: Path, tmp_path: Path) -> None:
     source = find_source(world / "teacher.safetensors")
     with pytest.raises(ConfigError, match=r"does not say what it was trained on; give --images"):

@@ -247,6 +247,9 @@ def test_rewrites_without_measuring(made: Made) -> None:
     assert [trial.is_kept for trial in trials] == [True]
     assert len(kept.graph.node) == len(plain.graph.node) + 1
     assert rewrite(plain, 4, "never", fail) == (plain, [])
+    pooled, trials = rewrite(plain, 4, "browser", fail)
+    assert trials == [Trial("norms as pooling", True)]
+    assert not any(node.op_type == "InstanceNormalization" for node in pooled.graph.node)
 
 
 # -- the proof --------------------------------------------------------------------------------

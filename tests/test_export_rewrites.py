@@ -10,7 +10,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gancompress.export.rewrites import REWRITES, merge_last_convolution
+from gancompress.export.rewrites import (
+    BROWSER_REWRITES,
+    REWRITES,
+    merge_last_convolution,
+    pool_norms,
+)
 
 
 def model_of(
@@ -127,8 +132,72 @@ def test_rewrite_is_refused_where_it_would_not_be_exact(
     assert merge_last_convolution(model_of(**changes), stride) is None
 
 
-@pytest.mark.parametrize("rewrite", REWRITES.values(), ids=REWRITES)
-def test_graph_without_convolutions_is_left_alone(rewrite: Any) -> None:
+def norms(scale: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
+    """Two instance norms, one of them with these factors, and a large mean before each."""
+    ones, zeros = np.ones_like(scale), np.zeros_like(scale)
+    tensors = {"ones": ones, "zeros": zeros, "scale": scale, "bias": bias}
+    tensors["far"] = np.full((1, len(scale), 1, 1), 100, np.float32)
+    norm = "InstanceNormalization"
+    nodes = [
+        helper.make_node("Add", ["image", "far"], ["moved"]),
+        helper.make_node(norm, ["moved", "ones", "zeros"], ["plain"], epsilon=1e-3),
+        helper.make_node("Add", ["plain", "far"], ["again"]),
+        helper.make_node(norm, ["again", "scale", "bias"], ["translated"]),
+    ]
+    shape = ("n", len(scale), "h", "w")
+    image, result = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name in ("image", "translated")
+    )
+    stored = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+    graph = helper.make_graph(nodes, "g", [image], [result], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+FACTORS = {
+    "idle": ([1.0, 1.0], [0.0, 0.0]),
+    "scaled": ([0.5, 3.0], [0.0, 0.0]),
+    "moved": ([1.0, 1.0], [0.25, -2.0]),
+    "both": ([-0.5, 3.0], [0.25, -2.0]),
+}
+
+
+@pytest.mark.parametrize("size", [(1, 8, 8), (3, 6, 10)], ids=str)
+@pytest.mark.parametrize("factors", FACTORS)
+def test_pooled_norms_are_the_norms(factors: str, size: tuple[int, int, int]) -> None:
+    scale, bias = (np.array(values, np.float32) for values in FACTORS[factors])
+    plain = norms(scale, bias)
+    before = plain.SerializeToString()
+    pooled = pool_norms(plain, 4)
+    assert pooled is not None
+    assert plain.SerializeToString() == before
+    kinds = [node.op_type for node in pooled.graph.node]
+    assert "InstanceNormalization" not in kinds
+    assert kinds.count("GlobalAveragePool") == 4
+    assert kinds.count("Unsqueeze") == int((scale != 1).any()) + int((bias != 0).any())
+    batch, height, width = size
+    x = np.random.default_rng(0).normal(0, 1, (batch, 2, height, width)).astype(np.float32)
+    x[0, 0] = 0.25  # flat: its deviation is the epsilon's root
+    wanted = numpy_norm(100 + numpy_norm(100 + x.astype(np.float64), 1e-3), 1e-5)
+    wanted = wanted * scale[:, None, None] + bias[:, None, None]
+    np.testing.assert_allclose(run(pooled, x), wanted, atol=2e-4)
+    np.testing.assert_allclose(run(pooled, x), run(plain, x), atol=2e-4)
+
+
+def numpy_norm(x: np.ndarray, epsilon: float) -> np.ndarray:
+    mean, variance = x.mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
+    return np.asarray((x - mean) / np.sqrt(variance + epsilon))
+
+
+def test_what_a_norm_leaves_unused_is_not_stored() -> None:
+    pooled = pool_norms(norms(np.ones(2, np.float32), np.zeros(2, np.float32)), 4)
+    assert pooled is not None
+    names = {tensor.name for tensor in pooled.graph.initializer}
+    assert names == {"far", "plain.epsilon", "translated.epsilon"}
+
+
+@pytest.mark.parametrize("rewrite", (REWRITES | BROWSER_REWRITES).values())
+def test_graph_without_convolutions_and_norms_is_left_alone(rewrite: Any) -> None:
     model = model_of()
     del model.graph.node[0]
     model.graph.node[0].input[0] = "image"
