@@ -84,10 +84,12 @@ def test_exported_equals_eager(family: str, kind: str, tmp_path: Path, rng: rand
     for index in range(number):
         network = subnet_of(whole, rng)
         path = tmp_path / f"{index}{FORMATS[kind].suffix}"
-        options = ExportOptions(rewrite="always") if FORMATS[kind].is_graph else ExportOptions()
+        rewrite = "browser" if kind == "onnx" and index % 2 else "always"
+        options = ExportOptions(rewrite=rewrite) if FORMATS[kind].is_graph else ExportOptions()
         images = list(probes(max(64, network.stride))["real"])
         export_network(network, kind, path, images, options)
-        agree(network, FORMATS[kind].read(path, network), amplified=kind == "openvino")
+        sums_otherwise = kind == "openvino" or rewrite == "browser"
+        agree(network, FORMATS[kind].read(path, network), amplified=sums_otherwise)
 
 
 @torch.inference_mode()
@@ -98,13 +100,13 @@ def agree(network: Network, run: Any, amplified: bool) -> None:
             for x in (to_float(batch[:1]), to_float(batch), to_float(batch)[..., :64]):
                 wanted, found = network.module(x), run(x)
                 assert found.shape == wanted.shape
-                rounding = rounding_error(network, x)
-                if name == "flat" and rounding >= 1e-6:
-                    assert float(found.abs().max()) <= 1 + 1e-6
-                else:
-                    accepted = max(1e-3, AMPLIFIED * rounding) if amplified else 1e-3
-                    assert accepted < 0.05
-                    assert float((found - wanted).abs().max()) <= accepted, (name, x.shape)
+                difference = float((found - wanted).abs().max())
+                if difference > 1e-3:
+                    rounding = rounding_error(network, x)
+                    is_undefined = name == "flat" and rounding >= 1e-6
+                    accepted = AMPLIFIED * rounding if amplified else 0.0
+                    assert is_undefined or difference <= accepted < 0.05, (name, x.shape)
+                assert name != "flat" or float(found.abs().max()) <= 1 + 1e-6
                 assert name == "flat" or float(wanted.std()) > 0.05
 
 

@@ -133,7 +133,7 @@ def test_rewrite_is_refused_where_it_would_not_be_exact(
 
 
 def norms(scale: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
-    """Two instance norms, one of them with these factors, and a large mean before each."""
+    """Two instance norms, one of them with these factors, the first after a large mean."""
     ones, zeros = np.ones_like(scale), np.zeros_like(scale)
     tensors = {"ones": ones, "zeros": zeros, "scale": scale, "bias": bias}
     tensors["far"] = np.full((1, len(scale), 1, 1), 100, np.float32)
@@ -141,8 +141,7 @@ def norms(scale: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Add", ["image", "far"], ["moved"]),
         helper.make_node(norm, ["moved", "ones", "zeros"], ["plain"], epsilon=1e-3),
-        helper.make_node("Add", ["plain", "far"], ["again"]),
-        helper.make_node(norm, ["again", "scale", "bias"], ["translated"]),
+        helper.make_node(norm, ["plain", "scale", "bias"], ["translated"], epsilon=0.5),
     ]
     shape = ("n", len(scale), "h", "w")
     image, result = (
@@ -174,11 +173,11 @@ def test_pooled_norms_are_the_norms(factors: str, size: tuple[int, int, int]) ->
     kinds = [node.op_type for node in pooled.graph.node]
     assert "InstanceNormalization" not in kinds
     assert kinds.count("GlobalAveragePool") == 4
-    assert kinds.count("Unsqueeze") == int((scale != 1).any()) + int((bias != 0).any())
+    assert len(kinds) == 1 + 2 * 7 + int((scale != 1).any()) + int((bias != 0).any())
     batch, height, width = size
     x = np.random.default_rng(0).normal(0, 1, (batch, 2, height, width)).astype(np.float32)
-    x[0, 0] = 0.25  # flat: its deviation is the epsilon's root
-    wanted = numpy_norm(100 + numpy_norm(100 + x.astype(np.float64), 1e-3), 1e-5)
+    x[0, 0] *= 0.01  # so that the epsilon counts
+    wanted = numpy_norm(numpy_norm(100 + x.astype(np.float64), 1e-3), 0.5)
     wanted = wanted * scale[:, None, None] + bias[:, None, None]
     np.testing.assert_allclose(run(pooled, x), wanted, atol=2e-4)
     np.testing.assert_allclose(run(pooled, x), run(plain, x), atol=2e-4)
@@ -194,6 +193,24 @@ def test_what_a_norm_leaves_unused_is_not_stored() -> None:
     assert pooled is not None
     names = {tensor.name for tensor in pooled.graph.initializer}
     assert names == {"far", "plain.epsilon", "translated.epsilon"}
+
+
+@pytest.mark.parametrize("kind", ["input", "computed"])
+def test_norm_whose_scale_is_not_stored_stays_whole(kind: str) -> None:
+    """The other one is pooled; what is shared or given out goes on being stored."""
+    plain = norms(np.full(2, 3, np.float32), np.zeros(2, np.float32))
+    if kind == "input":
+        plain.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, (2,)))
+    else:
+        plain.graph.node.insert(0, helper.make_node("Neg", ["ones"], ["minus"]))
+        plain.graph.node[-1].input[1] = "minus"
+    plain.graph.output.append(helper.make_tensor_value_info("zeros", TensorProto.FLOAT, (2,)))
+    pooled = pool_norms(plain, 4)
+    assert pooled is not None
+    kept = [node for node in pooled.graph.node if node.op_type == "InstanceNormalization"]
+    assert [node.output[0] for node in kept] == ["translated"]
+    x = np.random.default_rng(0).normal(0, 1, (2, 2, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(run(pooled, x), run(plain, x), atol=2e-4)
 
 
 @pytest.mark.parametrize("rewrite", (REWRITES | BROWSER_REWRITES).values())

@@ -263,9 +263,27 @@ def test_search_ends_where_hardly_anything_fits(name: str) -> None:
 def test_failed_trials_do_not_stop_a_search(name: str) -> None:
     problem = tight(1.0)
     subnets = problem.space.subnets(first_generation(problem, 12, rng()))
-    for losses in ([np.nan, np.inf, 0.5] * 4, [np.nan] * 12, [-0.5] * 12, [0.0] * 12):
+    for losses in ([np.nan, np.inf, 0.5] * 4, [np.inf, -0.5, -1.0] * 4, [np.nan] * 12,
+                   [-0.5] * 12, [0.0] * 12):  # fmt: skip
         trials = [Found(s, loss) for s, loss in zip(subnets, losses, strict=True)]
         assert len(SEARCHERS[name](SMALL).propose(problem, trials, rng())) >= 2
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_failures_are_predicted_as_the_worst_that_did_not_fail(sign: int) -> None:
+    space = make_space()
+    problem = Problem(space, {"macs": chain_macs})
+    subnets = space.subnets(first_generation(problem, 24, rng()))
+    losses = sign * np.linspace(1, 2, len(subnets))
+    means = []
+    for failure in (np.nan, np.inf, losses[4:].max()):
+        losses[:4] = failure
+        trials = [Found(s, float(loss)) for s, loss in zip(subnets, losses, strict=True)]
+        predictor = Predictor.of(Archive.of(problem, trials))
+        means.append(predictor.predict(space.genomes_at(np.arange(0, 4096, 7)))[0])
+    assert np.isfinite(means).all()
+    np.testing.assert_array_equal(means[0], means[1])
+    np.testing.assert_array_equal(means[0], means[2])
 
 
 @every_searcher
@@ -458,6 +476,34 @@ def test_front_of_uneven_measurements_is_found(name: str) -> None:
     assert max(needed) <= len(table.losses) // 10
 
 
+def test_a_wrong_predictor_cannot_stop_a_genetic_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ranks backwards; the share that it has no say in finds the front all the same."""
+    predict = Predictor.predict
+
+    def backwards(self: Predictor, genomes: Genomes) -> tuple[Floats, Floats]:
+        means, stds = predict(self, genomes)
+        return -means, stds
+
+    monkeypatch.setattr(Predictor, "predict", backwards)
+    space = make_space()
+    table = Table(Problem(space, {"macs": chain_macs}), make_landscape("sum", 0, space).loss)
+    shares = [table.search(Nsga2(exploration=share), 0, 800).shares[-1] for share in (0.0, 0.5)]
+    assert shares[0] < shares[1]
+    assert shares[1] > 0.98
+
+
+def test_children_beyond_a_cost_s_own_limit_are_not_its_share() -> None:
+    space = make_space()
+    costs = {"macs": chain_macs, "total": total}
+    low = float(np.quantile(chain_macs(space.genomes_at(np.arange(space.size))), 0.1))
+    problem = Problem(space, costs, {"macs": low})
+    trials = evaluated(problem, space.subnets(first_generation(problem, 24, rng())))
+    searcher = Nsga2(generation=16, exploration=0)
+    proposals = space.genomes(searcher.propose(problem, trials, rng()))
+    assert problem.within(proposals[:8], "macs").all()
+    assert not problem.within(proposals[8:], "macs").all()
+
+
 def test_children_that_rank_best_by_prediction_find_the_front_sooner() -> None:
     space = make_space()
     table = Table(Problem(space, {"macs": chain_macs}), make_landscape("sum", 0, space).loss)
@@ -476,8 +522,7 @@ def test_all_fronts_advance_in_one_run(searcher: Nsga2 | Guided) -> None:
     problem = Problem(space, costs, {"macs": 400e6})
     loss = make_landscape("sum", 1, space).loss
     tables = [Table(problem, loss, cost) for cost in costs]
-    limit = 200 if isinstance(searcher, Guided) else 400
-    trials = tables[0].search(searcher, 0, limit).trials
+    trials = tables[0].search(searcher, 0, 200).trials
     assert min(table.share(trials) for table in tables) > 0.98
 
 

@@ -30,7 +30,7 @@ from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import ExportOptions, export_network
 
 NUM_PROOF_IMAGES = 16
-LARGE = 128  # pixels; of smaller images, rewrites for browsers gain nothing
+LARGE = 128  # pixels; on smaller images rewrites for browsers gain nothing (docs/results.md)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,14 @@ def fingerprint(source: Source, options: BundleOptions) -> str:
         images = list_images(options.images)
         files += [f"{path.name}: {sha256(path.read_bytes())}" for path in images]
     names = [offer.name for offer in source.offers]
-    return sha256(json.dumps([__version__, files, names, asdict(options)], default=str).encode())
+    asked = [asdict(options), asdict(_form(options, source.size))]
+    return sha256(json.dumps([__version__, files, names, asked], default=str).encode())
+
+
+def _form(options: BundleOptions, size: int) -> ExportOptions:
+    """Of the models; nothing is measured, so that the same run gives the same bundle."""
+    rewrite = "browser" if size >= LARGE else "never"
+    return ExportOptions(weights=options.weights, rewrite=rewrite)
 
 
 def make_bundle(
@@ -174,11 +181,7 @@ def _export(
     """One model, and the content of its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        # nothing is measured here: the same run gives the same bundle
-        form = ExportOptions(
-            weights=options.weights, rewrite="browser" if size >= LARGE else "never"
-        )
-        proof = export_network(network, "onnx", path, images, form)
+        proof = export_network(network, "onnx", path, images, _form(options, size))
         content = path.read_bytes()
     macs, params = macs_and_params(network, size)
     model = Model(

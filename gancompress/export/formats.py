@@ -130,7 +130,7 @@ def _graph(
     runtime: Callable[[bytes, int], Generator],
     change: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model,
 ) -> tuple[onnx.ModelProto, list[Trial]]:
-    """The graph of a job: as exported, changed, rewritten where that is faster in its runtime."""
+    """The graph of a job: as exported, changed, with the rewrites that were asked for."""
     network, options = job.network, job.options
     x = to_float(job.images[0][None])
 
@@ -216,5 +216,7 @@ def require_format(kind: str, options: ExportOptions) -> Format:
             f"about --to {kind}"
         )
     if entry.runtime == "openvino":
+        if options.rewrite == "browser":
+            raise ConfigError(f"--rewrite browser is for --to onnx, not for --to {kind}")
         require_openvino()
     return entry

@@ -1,4 +1,4 @@
-"""Changes of an ONNX graph that leave every value as it is and may make it faster.
+"""Changes of an ONNX graph that leave every value as it is, but for rounding, and may be faster.
 
 A rewrite takes a model and the stride of its images, and gives another model that computes the
 same, or None where it does not apply. What it is given stays as it was.
@@ -57,29 +57,32 @@ def pool_norms(model: onnx.ModelProto, stride: int) -> onnx.ModelProto | None:
     """Instance norms as global average pooling and arithmetic.
 
     ONNX Runtime computes a whole norm on one thread and, in WebAssembly, a number at a time; the
-    parts run on all threads, four numbers at a time. Elsewhere the whole norm is faster.
+    parts run on all threads, four numbers at a time. Outside of WebAssembly the whole norm is
+    faster. `docs/results.md` has the gain.
+
+    Applies to norms of (N, C, H, W) whose scale and shift are stored in the graph.
 
     Args:
         model: Of a generator.
         stride: As the generator's.
     """
-    norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
+    given = {value.name for value in model.graph.input}
+    stored = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.name not in given
+    }
+    norms = [
+        index
+        for index, node in enumerate(model.graph.node)
+        if node.op_type == "InstanceNormalization" and all(x in stored for x in node.input[1:])
+    ]
     if not norms:
         return None
     pooled = onnx.ModelProto()
     pooled.CopyFrom(model)
-    graph = pooled.graph
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes: list[Any] = []
-    for node in graph.node:
-        is_norm = node.op_type == "InstanceNormalization"
-        nodes += _pooled(graph, node, stored) if is_norm else [node]
-    used = {value for node in nodes for value in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
-        copies = [type(value).FromString(value.SerializeToString()) for value in values]
-        del field[:]
-        field.extend(copies)
+    for index in reversed(norms):
+        _pool(pooled.graph, index, stored)
     return pooled
 
 
@@ -87,7 +90,7 @@ REWRITES: dict[str, Rewrite] = {"merged last convolution": merge_last_convolutio
 """By the name that a proof gives them."""
 
 BROWSER_REWRITES: dict[str, Rewrite] = {"norms as pooling": pool_norms}
-"""Those that win in a browser, which cannot be measured where files are written."""
+"""Those that win in a browser's WebAssembly, which is not to be had where files are written."""
 
 CHOICES = ("measured", "always", "never", "browser")
 """When a rewrite is kept: where it is faster here, wherever it applies, not at all, or, of those
@@ -141,9 +144,11 @@ def rewrite(
     return model, trials
 
 
-def _pooled(graph: Any, norm: Any, stored: Mapping[str, np.ndarray[Any, Any]]) -> list[Any]:
-    """The nodes of a norm; what they store is added to the graph."""
-    (value, scale, bias), (result,) = norm.input, norm.output
+def _pool(graph: Any, index: int, stored: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Put average pooling and arithmetic in place of a norm."""
+    norm = graph.node[index]
+    (value, *factors), (result,) = norm.input, norm.output
+    scale, shift = (stored[name] for name in factors)
     nodes: list[Any] = []
 
     def add(op: str, *inputs: str) -> str:
@@ -155,16 +160,28 @@ def _pooled(graph: Any, norm: Any, stored: Mapping[str, np.ndarray[Any, Any]]) -
         return f"{result}.{name}"
 
     (epsilon,) = [a.f for a in norm.attribute if a.name == "epsilon"] or [1e-5]
-    least = store("epsilon", np.array(epsilon, np.float32))
+    least = store("epsilon", np.array(epsilon, scale.dtype))
     centred = add("Sub", value, add("GlobalAveragePool", value))
     variance = add("GlobalAveragePool", add("Mul", centred, centred))
     made = add("Div", centred, add("Sqrt", add("Add", variance, least)))
-    for op, factor, idle in (("Mul", scale, 1), ("Add", bias, 0)):
-        if factor not in stored or (stored[factor] != idle).any():
-            axes = store(f"{op}.axes", np.array([1, 2], np.int64))  # from (C,) to (C, 1, 1)
-            made = add(op, made, add("Unsqueeze", factor, axes))
+    if (scale != 1).any():
+        made = add("Mul", made, store("scale", scale.reshape(-1, 1, 1)))
+    if (shift != 0).any():
+        add("Add", made, store("shift", shift.reshape(-1, 1, 1)))
     nodes[-1].output[0] = result
-    return nodes
+    del graph.node[index]
+    for node in reversed(nodes):
+        graph.node.insert(index, node)
+    _drop_unused(graph, set(factors))
+
+
+def _drop_unused(graph: Any, names: set[str]) -> None:
+    """Do not store these values any longer, where nothing uses them."""
+    used = {value for node in graph.node for value in node.input}
+    used |= {output.name for output in graph.output}
+    unused = [tensor for tensor in graph.initializer if tensor.name in names - used]
+    for tensor in unused:
+        graph.initializer.remove(tensor)
 
 
 def _is_plain(node: Any, weight: np.ndarray[Any, Any]) -> bool:
@@ -224,7 +241,4 @@ def _merge(
         "DepthToSpace", [blocks], [result], name=name, blocksize=2, mode="CRD"
     )
     graph.node.insert(index + 1, shuffle)
-    used = {value for other in graph.node for value in other.input}
-    unused = [t for t in graph.initializer if t.name in replaced - used]
-    for tensor in unused:
-        graph.initializer.remove(tensor)
+    _drop_unused(graph, replaced)

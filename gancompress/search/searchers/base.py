@@ -75,9 +75,8 @@ class Archive:
         genomes = problem.space.genomes(trial.subnet for trial in trials)
         losses = np.array([trial.loss for trial in trials], np.float64)
         order = np.lexsort((losses, *genomes.T[::-1]))
-        return cls(
-            problem, genomes[order], np.nan_to_num(losses[order], nan=np.inf, neginf=-np.inf)
-        )
+        ordered = losses[order]
+        return cls(problem, genomes[order], np.where(np.isnan(ordered), np.inf, ordered))
 
     def __len__(self) -> int:
         return len(self.genomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -125,10 +126,10 @@ class Nsga2:
     Parents are the best of all trials by non-domination and crowding; children come from binary
     tournaments and differ by a step to a neighbouring width, by widths drawn anew or by uniform
     crossover. Crossover is rarer than in the source: the best subnets of neighbouring budgets are
-    neighbours themselves, and steps find the front with fewer evaluations. An evaluation costs
-    more than any number of children: more are bred than evaluated, and most of a generation are
-    those that rank best, by non-domination and crowding among all trials, with their exact costs
-    and predicted losses. With several costs, each front breeds its share of every generation.
+    neighbours themselves, and steps find the front with fewer evaluations. Children cost next to
+    nothing, so more are bred than evaluated: most of a generation are those that rank best, by
+    non-domination and crowding among all trials, with their exact costs and predicted losses.
+    With several costs, each front breeds its share of every generation.
 
     Source: Deb et al., A fast and elitist multiobjective genetic algorithm, 2002; the archive of
     all trials takes the place of the population.
@@ -141,7 +142,7 @@ class Nsga2:
         redraw: Share of children that have widths drawn anew; the rest take one step.
         first: Subnets in the first proposal.
         bred: Children for each one that is evaluated; with 1 nothing is predicted.
-        exploration: Share of a generation that the predictor has no say in.
+        exploration: Share of a generation, rounded up, that are the first of the other children.
     """
 
     generation: int = 16
@@ -182,13 +183,15 @@ class Nsga2:
     def _promising(
         self, archive: Archive, predictor: Predictor, name: str, children: Genomes, count: int
     ) -> Genomes:
-        """Those that rank best among all trials, and some as they come."""
+        """Those within the cost's limit that rank best among all trials, and some as they come."""
+        problem = archive.problem
+        inside = problem.within(children, name)
+        children = children[inside] if inside.sum() >= count else children
         losses = predictor.scaled(archive.losses)
         means, _ = predictor.predict(children)
-        genomes = np.concatenate([archive.genomes, children])
-        costs = np.log(archive.problem.values(genomes, name))
+        costs = np.log(problem.values(np.concatenate([archive.genomes, children]), name))
         order = best_first(costs, np.concatenate([losses, means])) - len(archive)
-        best = order[order >= 0][: count - round(count * self.exploration)]
+        best = order[order >= 0][: count - math.ceil(count * self.exploration)]
         rest = np.setdiff1d(np.arange(len(children)), best)
         chosen: Genomes = children[np.concatenate([best, rest])[:count]]
         return chosen
