@@ -415,6 +415,8 @@ def test_command_refuses_a_form_before_it_loads_anything(
     assert "they say nothing about --to pth" in capsys.readouterr().err
     assert main(["export", "nowhere", "--rewrite", "sometimes"]) == 2
     assert "unknown choice of --rewrite 'sometimes'" in capsys.readouterr().err
+    assert main(["export", "nowhere", "--to", "openvino", "--rewrite", "browser"]) == 2
+    assert "--rewrite browser is for --to onnx, not for --to openvino" in capsys.readouterr().err
     assert main(["export", "nowhere", "--weights", "int4"]) == 2
     assert "unknown choice of --weights 'int4'" in capsys.readouterr().err
 
