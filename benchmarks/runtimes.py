@@ -45,7 +45,7 @@ from gancompress.export import OnnxGenerator, OpenVinoGenerator
 from gancompress.export.onnx import onnx_model
 from gancompress.export.openvino import export_openvino, open_core
 from gancompress.export.quantise import quantise
-from gancompress.export.rewrites import merge_last_convolution, pool_norms
+from gancompress.export.rewrites import Rewrite, merge_last_convolution, pool_norms
 
 CALLS = 2  # timed in a turn; their median counts
 WAIT = 0.25  # seconds until other processes' threads sleep
@@ -160,13 +160,6 @@ def shuffled_up_sampling(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def pooled_norms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Instance norms as global average pooling and arithmetic."""
-    made = pool_norms(model, 4)
-    assert made is not None
-    return made
-
-
 # -- candidates ---------------------------------------------------------------------------------
 
 
@@ -189,10 +182,13 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     def graph(network: Network) -> onnx.ModelProto:
         return onnx_model(network.module, network.stride, {})
 
-    def merged(model: onnx.ModelProto) -> onnx.ModelProto:
-        changed = merge_last_convolution(model, 4)
+    def rewritten(model: onnx.ModelProto, change: Rewrite) -> onnx.ModelProto:
+        changed = change(model, 4)
         assert changed is not None
         return changed
+
+    def merged(model: onnx.ModelProto) -> onnx.ModelProto:
+        return rewritten(model, merge_last_convolution)
 
     teacher = untrained("resnet_9blocks", 64)
     add("teacher, eager", "eager", teacher, None)
@@ -203,11 +199,9 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
     add("published, eager", "eager", published, None)
     add("published, ONNX Runtime, no rewrite", "onnx", published, plain)
     add("published, ONNX Runtime", "onnx", published, merged(plain))
-    for name, change in (
-        ("shuffled up-sampling", shuffled_up_sampling),
-        ("norms as arithmetic", pooled_norms),
-    ):
-        add(f"published, ONNX Runtime, {name}", "onnx", published, merged(change(plain)))
+    shuffled, pooled = shuffled_up_sampling(plain), rewritten(plain, pool_norms)
+    add("published, ONNX Runtime, shuffled up-sampling", "onnx", published, merged(shuffled))
+    add("published, ONNX Runtime, norms as pooling", "onnx", published, merged(pooled))
     add("published, ONNX Runtime int8", "onnx", published, merged(int8))
     add("published, OpenVINO, no rewrite", "openvino", published, plain)
     add("published, OpenVINO", "openvino", published, merged(plain))

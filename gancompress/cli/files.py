@@ -41,7 +41,7 @@ def export_flags(command: argparse.ArgumentParser) -> None:
         "--rewrite",
         default="measured",
         metavar="CHOICE",
-        help=f"when to keep a faster form of a graph: {', '.join(CHOICES)} (that of browsers)",
+        help=f"which faster forms of a graph to keep: {', '.join(CHOICES)} (for WebAssembly)",
     )
 
 

@@ -57,8 +57,8 @@ def pool_norms(model: onnx.ModelProto, stride: int) -> onnx.ModelProto | None:
     """Instance norms as global average pooling and arithmetic.
 
     ONNX Runtime computes a whole norm on one thread and, in WebAssembly, a number at a time; the
-    parts run on all threads, four numbers at a time. Outside of WebAssembly the whole norm is
-    faster. `docs/results.md` has the gain.
+    parts run on all threads, four numbers at a time. Outside of WebAssembly they gain nothing.
+    `docs/results.md` has the figures.
 
     Applies to norms of (N, C, H, W) whose scale and shift are stored in the graph.
 
@@ -66,23 +66,26 @@ def pool_norms(model: onnx.ModelProto, stride: int) -> onnx.ModelProto | None:
         model: Of a generator.
         stride: As the generator's.
     """
-    given = {value.name for value in model.graph.input}
+    norms = {
+        index: node.input[1:]
+        for index, node in enumerate(model.graph.node)
+        if node.op_type == "InstanceNormalization"
+    }
+    factors = {name for names in norms.values() for name in names}
+    factors -= {value.name for value in model.graph.input}
     stored = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
-        if tensor.name not in given
+        if tensor.name in factors
     }
-    norms = [
-        index
-        for index, node in enumerate(model.graph.node)
-        if node.op_type == "InstanceNormalization" and all(x in stored for x in node.input[1:])
-    ]
-    if not norms:
+    places = [index for index, names in norms.items() if all(name in stored for name in names)]
+    if not places:
         return None
     pooled = onnx.ModelProto()
     pooled.CopyFrom(model)
-    for index in reversed(norms):
+    for index in reversed(places):
         _pool(pooled.graph, index, stored)
+    _drop_unused(pooled.graph, factors)
     return pooled
 
 
@@ -126,10 +129,9 @@ def rewrite(
         choice: One of `CHOICES`.
         compare: Measures how many times faster the first model is than the second.
     """
-    trials: list[Trial] = []
-    if choice == "never":
-        return model, trials
-    for name, change in (BROWSER_REWRITES if choice == "browser" else REWRITES).items():
+    trials = []
+    changes = {"never": {}, "browser": BROWSER_REWRITES}.get(choice, REWRITES)
+    for name, change in changes.items():
         changed = change(model, stride)
         if changed is None:
             continue
@@ -172,7 +174,6 @@ def _pool(graph: Any, index: int, stored: Mapping[str, np.ndarray[Any, Any]]) ->
     del graph.node[index]
     for node in reversed(nodes):
         graph.node.insert(index, node)
-    _drop_unused(graph, set(factors))
 
 
 def _drop_unused(graph: Any, names: set[str]) -> None:

@@ -167,12 +167,11 @@ class Nsga2:
         found = []
         for name, before, after in zip(names, shares, shares[1:], strict=False):
             count = after - before
-            breed = self._tournaments(archive, name)
-            if predictor is None:
-                found.append(bring_up(archive, count, breed, rng))
-                continue
-            children = bring_up(archive, self.bred * count, breed, rng)
-            found.append(self._promising(archive, predictor, name, children, count))
+            bred = count * (self.bred if predictor else 1)
+            children = bring_up(archive, bred, self._tournaments(archive, name), rng)
+            if predictor:
+                children = self._promising(archive, predictor, name, children, count)
+            found.append(children)
         return complete(archive, found, self.generation, rng)
 
     def _predictor(self, archive: Archive) -> Predictor | None:
