@@ -64,11 +64,14 @@ FOREIGN = [
     for norm, padding, dropout in STYLES
     if name.endswith("blocks") or (padding, dropout) == ("reflect", None)
 ]
+FOREIGN += [
+    GeneratorOptions(name=name, ngf=4, norm="batch", upsampling="nearest") for name in GENERATORS
+]
 Tensors = dict[str, Tensor]
 
 
 def identity(options: GeneratorOptions) -> str:
-    return f"{options.name}-{options.norm}-{options.padding}-{options.dropout}"
+    return f"{options.name}-{options.norm}-{options.padding}-{options.dropout}-{options.upsampling}"
 
 
 def trained(options: GeneratorOptions) -> nn.Module:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -299,9 +301,16 @@ def test_every_epoch_visits_every_image_once_in_another_order(tmp_path: Path) ->
 def with_pseudo(data: BatchStream) -> BatchStream:
     """The same stream with a teacher that turns brightness round, pixel by pixel."""
     split = data.split
-    pseudo = [255 - split.inputs[i] for i in range(len(split.inputs))]
-    data.split = Split(split.inputs, split.targets, split.paired, pseudo)
+    data.split = Split(split.inputs, split.targets, split.paired, Negatives(split.inputs))
     return data
+
+
+@dataclass(frozen=True)
+class Negatives:
+    images: ImageSet
+
+    def take(self, indices: Sequence[int]) -> Tensor:
+        return 255 - self.images.take(indices)
 
 
 def test_paired_images_are_cropped_and_flipped_together(paired: Path) -> None:

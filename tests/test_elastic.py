@@ -38,7 +38,8 @@ from gancompress.models.configs import SHORT_FORM, resnet_ties
 
 NUM_SUBNETS = 10  # for each norm
 NORMS = ("instance", "batch")
-every_generator = pytest.mark.parametrize("name", GENERATORS)
+NEAREST = ("resnet_6blocks nearest", "unet_64 nearest")  # up-sampling without transposed layers
+every_generator = pytest.mark.parametrize("name", [*GENERATORS, *NEAREST])
 every_norm = pytest.mark.parametrize("norm", NORMS)
 # one of each kind of channel group, where more would only take longer
 few_generators = pytest.mark.parametrize(
@@ -47,7 +48,11 @@ few_generators = pytest.mark.parametrize(
 
 
 def make_generator(name: str, norm: str = "instance", ngf: int = 8) -> nn.Module:
-    options = GeneratorOptions(name=name, ngf=ngf, norm=norm)
+    family, _, nearest = name.partition(" ")
+    upsampling = "nearest" if nearest else "transposed"
+    options = GeneratorOptions.model_validate(
+        {"name": family, "ngf": ngf, "norm": norm, "upsampling": upsampling}
+    )
     generator = init_weights(build_generator(options))
     for layer in generator.modules():  # as after training: no two channels alike
         if isinstance(layer, nn.BatchNorm2d):
@@ -62,8 +67,12 @@ def make_supernet(name: str, norm: str = "instance") -> Supernet:
 
 
 def example(name: str, batch: int = 1) -> Tensor:
-    side = max(32, STRIDES[name])
+    side = side_of(name)
     return torch.randn(batch, 3, side, side).clamp(-1, 1)
+
+
+def side_of(name: str) -> int:
+    return max(32, STRIDES[name.partition(" ")[0]])
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -123,7 +132,7 @@ def _check_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 @every_generator
 def test_macs_are_those_of_torchs_counter_at_any_size(name: str) -> None:
-    net, rng, side = make_supernet(name), random.Random(2), max(32, STRIDES[name])
+    net, rng, side = make_supernet(name), random.Random(2), side_of(name)
     for height, width in ((side, side), (2 * side, 3 * side)):
         subnet = net.space.sample(rng)
         assert 2 * net.macs(subnet, (height, width)) == flops(net.extract(subnet), height, width)

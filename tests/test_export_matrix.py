@@ -25,6 +25,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "separable, batch": {"name": "mobile_resnet_6blocks", "norm": "batch"},
     "unet, batch": {"name": "unet_64", "norm": "batch"},
     "unet, instance": {"name": "unet_64", "norm": "instance"},
+    "dense, nearest": {"name": "resnet_6blocks", "upsampling": "nearest"},
+    "unet, nearest": {"name": "unet_64", "upsampling": "nearest"},
     "foreign": {},
 }
 NUM_SUBNETS = 5

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import lpips
 import numpy as np
 import pytest
 import torch
@@ -22,14 +24,63 @@ from gancompress.losses import (
     discriminator_real_loss,
     feature_distillation,
     generator_gan_loss,
+    perceptual,
     recon_loss,
 )
+from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import METRICS, all_scores, metric
 from gancompress.search.log import TrialLog
 from gancompress.search.trials import Trial, pareto_front
 
 # -------------------------------------------------------------------------------- losses
+
+
+@pytest.fixture
+def lpips_loss(monkeypatch: pytest.MonkeyPatch) -> PerceptualLoss:
+    """With the package's learned heads on a backbone of random weights."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models")
+        package = (
+            lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False).eval().requires_grad_(False)
+        )
+    monkeypatch.setattr(perceptual, "lpips_module", lambda net, path: package)
+    loss = PerceptualLoss("squeeze", None, torch.device("cpu"))
+    loss.package = package  # type: ignore[attr-defined]
+    return loss
+
+
+def test_perceptual_loss_has_the_packages_value_and_gradient(lpips_loss: PerceptualLoss) -> None:
+    ours, theirs = (torch.rand(2, 3, 48, 40) * 2 - 1 for _ in range(2))
+    one, other = ours.clone().requires_grad_(), ours.clone().requires_grad_()
+    value = lpips_loss(one, lpips_loss.wanted(theirs))
+    expected = lpips_loss.package(other, theirs).mean()  # type: ignore[attr-defined]
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-8)
+
+
+def test_perceptual_loss_is_zero_for_equal_images(lpips_loss: PerceptualLoss) -> None:
+    images = torch.rand(2, 3, 48, 48) * 2 - 1
+    assert float(lpips_loss(images, lpips_loss.wanted(images))) == 0
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("level", [-1.0, 0.0, 1.0])
+def test_perceptual_loss_is_finite_for_flat_images(
+    lpips_loss: PerceptualLoss, level: float, precision: torch.dtype
+) -> None:
+    for layer in lpips_loss.backbone.modules():  # no bias: black images have no activations at all
+        if isinstance(layer, nn.Conv2d):
+            nn.init.zeros_(layer.bias)
+    flat = torch.full((1, 3, 32, 32), level, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        value = lpips_loss(flat, lpips_loss.wanted(torch.rand(1, 3, 32, 32)))
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(flat.grad).all()
+
 
 Formula = Callable[[np.ndarray], np.ndarray]
 LOSS_FORMULAS: dict[str, tuple[Formula, Formula, Formula]] = {  # generator, real, fake

@@ -17,7 +17,7 @@ from gancompress.models import (
     build_generator,
     init_weights,
 )
-from gancompress.models.blocks import NORMS, PADDINGS, norm_factory
+from gancompress.models.blocks import NORMS, PADDINGS, norm_factory, upsampling_layers
 from gancompress.models.configs import CONFIG_SETS, config_set, resnet_ties
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
@@ -48,6 +48,36 @@ def image(channels: int, height: int, width: int) -> Tensor:
 
 
 # ------------------------------------------------------------------------ what comes out
+
+
+@pytest.mark.parametrize(("kind", "flat"), [("nearest", True), ("transposed", False)])
+@pytest.mark.parametrize(("kernel", "padding", "extra"), [(3, 1, 1), (4, 1, 0)])
+def test_nearest_upsampling_leaves_no_checkerboard(
+    kind: str, flat: bool, kernel: int, padding: int, extra: int
+) -> None:
+    transposed = nn.ConvTranspose2d(4, 6, kernel, 2, padding, extra)
+    up = nn.Sequential(*upsampling_layers(kind, 4, 6, transposed))
+    with torch.no_grad():
+        out = up(torch.randn(1, 4, 1, 1).expand(1, 4, 8, 12))
+    assert out.shape == (1, 6, 16, 24)
+    inner = out[..., 2:-2, 2:-2]
+    assert bool(torch.allclose(inner, inner[..., :1, :1], atol=1e-6)) == flat
+
+
+@every_discriminator
+def test_spectral_norm_bounds_every_kernel_and_trains_the_stored_weight(name: str) -> None:
+    net = init_weights(discriminator(name, norm="none", spectral_norm=True))
+    convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    for _ in range(50):  # one power iteration each
+        scores = net(image(6, 32, 32))
+    for conv in convs:
+        largest = torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2)
+        assert float(largest) == pytest.approx(1, abs=0.02)
+    scores.mean().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    stored = [n for n in net.state_dict() if n.endswith("weight.original")]
+    assert len(stored) == len(convs)
+    assert 0.01 < float(net.state_dict()[stored[0]].std()) < 0.03  # initialised, not 1/sqrt(fan)
 
 
 @every_generator

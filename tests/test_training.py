@@ -74,11 +74,18 @@ TASKS: dict[str, type] = {
 }
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "pix2pix": train_teacher,
+    "spectral pix2pix": train_teacher,
     "cyclegan": train_teacher,
     "supernet": train_supernet,
     "unpaired supernet": train_supernet,
     "finetune": finetune,
 }
+MODERN = (
+    "generator.upsampling=nearest",
+    "discriminator.norm=none",
+    "discriminator.spectral_norm=true",
+    "data.augment={affine: {probability: 0.7}, hue: {}, drawing: {}}",
+)
 # what the states of the tasks hold; leaving out any of it must change the result
 PARTS = {
     "pix2pix": ("networks", "ema", "optim_g", "optim_d", "steps"),
@@ -101,6 +108,8 @@ class World:
     def options(self, kind: str, run: Path, *sets: str) -> Section:
         if kind == "pix2pix":
             return teacher_options(self.paired, run, *sets)
+        if kind == "spectral pix2pix":
+            return teacher_options(self.paired, run, *MODERN, *sets)
         if kind == "cyclegan":
             return teacher_options(self.unpaired, run, *sets)
         if kind == "supernet":
@@ -241,7 +250,10 @@ def counted(run: Path) -> Counter[tuple[int, bool]]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["cyclegan", "supernet", pytest.param("unpaired supernet", marks=pytest.mark.slow), "finetune"],
+    [
+        *("cyclegan", "supernet", "finetune", "spectral pix2pix"),
+        pytest.param("unpaired supernet", marks=pytest.mark.slow),
+    ],
 )
 def test_run_interrupted_twice_equals_an_uninterrupted_one(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -95,7 +95,8 @@ def _infer_resnet(tensors: Tensors, path: Path) -> GeneratorOptions:
             f"{path}: a ResNet generator of {len(blocks)} blocks; 6 or 9 are known"
         )
     stem = _kernel(tensors, "model.1.weight", path)
-    head = _kernel(tensors, f"model.{blocks[-1] + 8}.weight", path)
+    nearest = f"model.{blocks[-1] + 12}.weight" in tensors
+    head = _kernel(tensors, f"model.{blocks[-1] + (12 if nearest else 8)}.weight", path)
     return GeneratorOptions(
         name=kind,
         input_nc=stem.shape[1],
@@ -103,6 +104,7 @@ def _infer_resnet(tensors: Tensors, path: Path) -> GeneratorOptions:
         ngf=stem.shape[0],
         norm=_infer_norm(tensors, "model.2", "model.1"),
         padding=padding,  # type: ignore[arg-type]
+        upsampling="nearest" if nearest else "transposed",
         dropout=dropout,
     )
 
@@ -113,13 +115,15 @@ def _infer_unet(tensors: Tensors, path: Path) -> GeneratorOptions:
     if num_downs not in (6, 7, 8):
         raise CheckpointError(f"{path}: a U-Net of {num_downs} levels; 6, 7 or 8 are known")
     first = _kernel(tensors, "model.model.0.weight", path)
-    last = _kernel(tensors, "model.model.3.weight", path)
+    nearest = "model.model.5.weight" in tensors
+    last = _kernel(tensors, f"model.model.{5 if nearest else 3}.weight", path)
     return GeneratorOptions(
         name=f"unet_{2**num_downs}",
         input_nc=first.shape[1],
-        output_nc=last.shape[1],
+        output_nc=last.shape[0 if nearest else 1],
         ngf=first.shape[0],
         norm=_infer_norm(tensors, "model.model.1.model.2", "model.model.1.model.1"),
+        upsampling="nearest" if nearest else "transposed",
     )
 
 

@@ -2,13 +2,18 @@
 
 from gancompress.config.loading import build, differences, dump_options, load_options
 from gancompress.config.schema import (
+    AffineOptions,
+    AugmentOptions,
     CompressOptions,
     DataOptions,
     DiscriminatorOptions,
     DistillLossOptions,
+    DrawingOptions,
     FinetuneOptions,
     GeneratorOptions,
+    HueOptions,
     LogOptions,
+    LpipsOptions,
     SamplingOptions,
     ScheduleOptions,
     SearchOptions,
@@ -22,13 +27,18 @@ from gancompress.config.schema import (
 )
 
 __all__ = [
+    "AffineOptions",
+    "AugmentOptions",
     "CompressOptions",
     "DataOptions",
     "DiscriminatorOptions",
     "DistillLossOptions",
+    "DrawingOptions",
     "FinetuneOptions",
     "GeneratorOptions",
+    "HueOptions",
     "LogOptions",
+    "LpipsOptions",
     "SamplingOptions",
     "ScheduleOptions",
     "SearchOptions",

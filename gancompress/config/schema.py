@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Size = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _PAIRING_ALIASES = {"aligned": "paired", "unaligned": "unpaired"}
 Pairing = Annotated[
@@ -28,6 +29,48 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+class DrawingOptions(Section):
+    """Inputs that are black lines (0, 0, 0) on flat colours, drawn anew as people draw.
+
+    Lengths are pixels at load_size, which must be the size of the files.
+    """
+
+    clean: Share = 0.25  # drawings left as they are
+    max_width: Annotated[int, Field(ge=1, le=4)] = 4  # of lines that are one pixel wide
+    wobble: Weight = 1.5  # of lines
+    misfit: Weight = 2.0  # of colours against their outlines
+    gaps: Share = 0.6  # in lines, small and large; 0 leaves none
+    specks: Share = 0.3  # left white
+    unpainted: Share = 0.15  # regions left white, in half of the drawings
+    soft: Share = 0.2  # soft brushes; the same share again has pale lines
+    no_lines: Share = 0.1
+    no_fill: Share = 0.05
+
+
+class AffineOptions(Section):
+    """Input and target moved together; the border is continued."""
+
+    probability: Share = 0.5
+    rotate: Annotated[float, Field(ge=0, le=180)] = 15.0  # degrees at most, either way
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.1)
+    shift: Share = 0.05  # of the side, at most
+
+
+class HueOptions(Section):
+    """The hue of input and target turned together."""
+
+    probability: Share = 0.5
+    turn: Annotated[float, Field(ge=0, le=0.5)] = 0.5  # at most, either way; 0.5: any hue
+
+
+class AugmentOptions(Section):
+    """Random changes of training images, each of them left out unless it is given."""
+
+    drawing: DrawingOptions | None = None
+    affine: AffineOptions | None = None
+    hue: HueOptions | None = None
+
+
 class DataOptions(Section):
     """Where the images are and how they become training crops."""
 
@@ -37,6 +80,7 @@ class DataOptions(Section):
     load_size: Size = 286  # every image is resized to load_size x load_size ...
     crop_size: Size = 256  # ... and a random crop of this size is taken
     flip: bool = True
+    augment: AugmentOptions = AugmentOptions()
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
     split_seed: int = 0  # with the images' contents, this chooses which are held out
     train_meta: MetaFiles = None  # lists instead of folders: one file, or {A: file, B: file}
@@ -55,6 +99,7 @@ class GeneratorOptions(Section):
     ngf: Size = 64
     norm: Literal["instance", "batch", "none"] = "instance"
     padding: Literal["reflect", "replicate", "zero"] = "reflect"
+    upsampling: Literal["transposed", "nearest"] = "transposed"  # nearest: then a 3x3 convolution
     dropout: Fraction | None = None
 
 
@@ -65,6 +110,7 @@ class DiscriminatorOptions(Section):
     ndf: Size = 64
     n_layers: Size = 3
     norm: Literal["instance", "batch", "none"] = "instance"
+    spectral_norm: bool = False  # of every convolution
 
 
 class ScheduleOptions(Section):
@@ -93,6 +139,13 @@ class LogOptions(Section):
     num_samples: Size = 8
 
 
+class LpipsOptions(Section):
+    """The network of LPIPS as a loss."""
+
+    net: Literal["alex", "squeeze", "vgg"] = "squeeze"
+    weights: Path | None = None  # of the backbone; found or downloaded by default
+
+
 class TeacherLossOptions(Section):
     """Losses of pix2pix (paired) and CycleGAN (unpaired)."""
 
@@ -100,6 +153,8 @@ class TeacherLossOptions(Section):
     recon: Literal["l1", "l2", "smooth_l1"] = "l1"
     lambda_gan: Weight = 1.0
     lambda_recon: Weight = 100.0  # paired
+    lambda_lpips: Weight = 0.0  # paired
+    lpips: LpipsOptions = LpipsOptions()
     lambda_cycle_a: Weight = 10.0  # unpaired
     lambda_cycle_b: Weight = 10.0
     lambda_identity: Weight = 0.5  # times the cycle weight
@@ -157,6 +212,8 @@ class DistillLossOptions(Section):
     recon: Literal["l1", "l2", "smooth_l1"] = "l1"
     lambda_gan: Weight = 1.0
     lambda_recon: Weight = 100.0
+    lambda_lpips: Weight = 0.0
+    lpips: LpipsOptions = LpipsOptions()
     lambda_distill: Weight = 1.0
     target: Literal["teacher", "truth"] = "teacher"  # what `recon` compares with; truth needs pairs
     taps: tuple[str, ...] | None = None  # layers whose activations are matched

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gancompress.config import DataOptions
+from gancompress.data.augment import Layers, Numbers, augment, draws, take_apart
 from gancompress.data.datasets import ImageSet, Split
 from gancompress.data.images import to_float
 
@@ -35,45 +36,37 @@ class BatchStream:
 
     Args:
         split: The training split, decoded at `options.load_size`.
-        options: Crop size and flip.
+        options: Crop size, flip and augmentations.
         seed: Seed of order and augmentation.
     """
 
     def __init__(self, split: Split, options: DataOptions, seed: int) -> None:
         self.split = split
         self.crop = min(options.crop_size, options.load_size)
+        self.options = options
         self.flip = options.flip
         self.seed = seed
+        self._taken_apart: dict[int, Layers] = {}
         self._orders: dict[tuple[int, int], list[int]] = {}
 
     def batch(self, position: int, size: int) -> Batch:
         """Items position .. position + size - 1 of the stream."""
-        items = [self._item(position + offset) for offset in range(size)]
-        columns = [
-            None if column[0] is None else to_float(torch.stack(column))
-            for column in zip(*items, strict=True)
-        ]
-        assert columns[0] is not None
-        return Batch(columns[0], columns[1], columns[2])
-
-    def _item(self, k: int) -> list[Tensor | None]:
-        """Input, target and pseudo target, cropped alike where they show the same thing."""
-        rng = torch.Generator().manual_seed(mix(self.seed, k, 0))
-        split = self.split
-        index = self._index(split.inputs, k, side=0)
-        together: list[Tensor | None] = [split.inputs[index], None, None]
-        apart = None
+        split, positions = self.split, range(position, position + size)
+        chosen = [self._index(split.inputs, k, side=0) for k in positions]
+        together = {"real_a": split.inputs.take(chosen)}
         if split.targets is not None and split.paired:
-            together[1] = split.targets[index]
-        elif split.targets is not None:
-            apart = split.targets[self._index(split.targets, k, side=1)]
+            together["real_b"] = split.targets.take(chosen)
         if split.pseudo is not None:
-            together[2] = split.pseudo[index]
-        views = iter(self._augment(torch.cat([t for t in together if t is not None]), rng).split(3))
-        result = [None if t is None else next(views) for t in together]
-        if apart is not None:
-            result[1] = self._augment(apart, rng)
-        return result
+            together["pseudo_b"] = split.pseudo.take(chosen)
+        layers = self._layers(chosen) if self.options.augment.drawing else None
+        views = self._augment(torch.cat(list(together.values()), 1), positions, 0, layers).split(
+            3, 1
+        )
+        images = dict(zip(together, views, strict=True))
+        if split.targets is not None and not split.paired:
+            apart = split.targets.take([self._index(split.targets, k, side=1) for k in positions])
+            images["real_b"] = self._augment(apart, positions, 1)
+        return Batch(**images)
 
     def _index(self, images: ImageSet, k: int, side: int) -> int:
         epoch, offset = divmod(k, len(images))
@@ -84,13 +77,34 @@ class BatchStream:
             self._orders[key] = torch.randperm(len(images), generator=rng).tolist()
         return self._orders[key][offset]
 
-    def _augment(self, pixels: Tensor, rng: torch.Generator) -> Tensor:
+    def _layers(self, indices: list[int]) -> list[Layers]:
+        for index in indices:
+            if index not in self._taken_apart:
+                self._taken_apart[index] = take_apart(self.split.inputs[index])
+        return [self._taken_apart[index] for index in indices]
+
+    def _augment(
+        self, pixels: Tensor, positions: range, side: int, layers: list[Layers] | None = None
+    ) -> Tensor:
+        """(N, C, S, S) uint8 -> (N, C, crop, crop) in [-1, 1]; stacked images stay aligned."""
+        numbers = draws(self.seed, positions, side, 3)
+        options = self.options.augment
+        if options.affine or options.hue or layers:
+            order = Numbers(mix(self.seed, 0, side), positions)
+            images = augment(to_float(pixels), layers, options, order)
+        else:
+            images = pixels
         room = pixels.shape[-1] - self.crop
-        top, left = (int(torch.randint(room + 1, (), generator=rng)) for _ in range(2))
-        pixels = pixels[:, top : top + self.crop, left : left + self.crop]
-        if self.flip and torch.rand((), generator=rng) < 0.5:
-            pixels = pixels.flip(-1)
-        return pixels
+        corners = (numbers[:, :2] * (room + 1)).long().tolist()
+        cut = [
+            image[:, top : top + self.crop, left : left + self.crop]
+            for image, (top, left) in zip(images, corners, strict=True)
+        ]
+        cropped = torch.stack(cut) if room else images
+        if self.flip:
+            turned = numbers[:, 2] < 0.5
+            cropped = torch.where(turned[:, None, None, None], cropped.flip(-1), cropped)
+        return cropped if cropped.is_floating_point() else to_float(cropped)
 
 
 def mix(seed: int, position: int, stream: int) -> int:

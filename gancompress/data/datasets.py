@@ -8,6 +8,7 @@ targets `b` whatever the direction.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class ImageSet:
         self.size = size
         self.half = half
         self._cache: OrderedDict[int, Tensor] = OrderedDict()
+        self._all: Tensor | None = None  # where all of them fit into the cache
         self._capacity = max(1, int(cache_gb * 1e9 / (3 * size * size)))
 
     def __len__(self) -> int:
@@ -73,12 +75,22 @@ class ImageSet:
             self._cache.popitem(last=False)
         return pixels
 
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Images `indices`, (N, 3, size, size) uint8."""
+        if self._all is not None:
+            return self._all[torch.tensor(indices)]
+        return torch.stack([self[index] for index in indices])
+
     def preload(self, workers: int = DECODERS) -> None:
         """Decode as many images as the cache holds; a damaged file is found before training."""
         indices = range(min(len(self), self._capacity))
+        pixels = torch.empty((len(indices), 3, self.size, self.size), dtype=torch.uint8)
         with ThreadPoolExecutor(workers) as pool:
-            decoded = pool.map(self._decode, indices)
-            self._cache.update(zip(indices, decoded, strict=True))
+            for index, decoded in zip(indices, pool.map(self._decode, indices), strict=True):
+                pixels[index] = decoded
+        if len(indices) == len(self):
+            self._all = pixels
+        self._cache.update(zip(indices, pixels, strict=True))
 
     def _decode(self, index: int) -> Tensor:
         path = self.files[index]
@@ -114,8 +126,8 @@ def _half(image: Image.Image, half: str, path: Path) -> Image.Image:
 class Indexed(Protocol):
     """Images by position."""
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Image `index`, (3, S, S) uint8."""
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Images `indices`, (N, 3, S, S) uint8."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +226,7 @@ def _layout(options: DataOptions, root: Path) -> str:
 
 def stack(images: ImageSet, indices: list[int]) -> Tensor:
     """Images `indices`, (N, 3, S, S) uint8."""
-    return torch.stack([images[i] for i in indices])
+    return images.take(indices)
 
 
 def spread(length: int, count: int) -> list[int]:

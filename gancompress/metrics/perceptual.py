@@ -78,7 +78,7 @@ class Lpips:
         self.digest = hashlib.sha256(found.read_bytes()).hexdigest()
         self._min_side = backbone.min_side
         self._device = device or torch.device("cpu")
-        self.module = _build(net, found).to(self._device)
+        self.module = lpips_module(net, found).to(self._device)
         self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @torch.inference_mode()
@@ -107,8 +107,18 @@ class Lpips:
         return images.to(self._device).float() / 127.5 - 1
 
 
-def _build(net: str, path: Path) -> nn.Module:
-    """The package's module with the backbone's weights from a file, frozen."""
+def lpips_module(net: str, path: Path | None = None) -> nn.Module:
+    """The package's module with the backbone's weights from a file, frozen.
+
+    Args:
+        net: Entry of `BACKBONES`.
+        path: The file; found or downloaded by default.
+
+    Raises:
+        ConfigError: Unknown backbone.
+        CheckpointError: The weights are missing, or not those of the backbone.
+    """
+    path = find_weights(lookup(BACKBONES, net, "LPIPS backbone").weights, path)
     import lpips  # seconds: it imports scipy and all of torchvision
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):

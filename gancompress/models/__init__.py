@@ -11,21 +11,33 @@ from functools import partial
 from torch import nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
-from gancompress.models.discriminators import NLayerDiscriminator, PixelDiscriminator
+from gancompress.models.discriminators import (
+    NLayerDiscriminator,
+    PixelDiscriminator,
+    stored_weight,
+)
 from gancompress.models.resnet import BlockStyle, ResnetBlock, ResnetGenerator, ResnetWidths
 from gancompress.models.unet import UnetGenerator
 from gancompress.tables import lookup
 
 
 def _resnet(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Module:
-    style = BlockStyle(options.norm, options.padding, options.dropout, separable)
+    style = BlockStyle(
+        options.norm, options.padding, options.dropout, separable, options.upsampling
+    )
     widths = ResnetWidths.of(options.ngf, n_blocks)
     return ResnetGenerator(options.input_nc, options.output_nc, widths, style)
 
 
 def _unet(options: GeneratorOptions, num_downs: int) -> nn.Module:
     return UnetGenerator(
-        options.input_nc, options.output_nc, num_downs, options.ngf, options.norm, options.dropout
+        options.input_nc,
+        options.output_nc,
+        num_downs,
+        options.ngf,
+        options.norm,
+        options.dropout,
+        options.upsampling,
     )
 
 
@@ -47,8 +59,10 @@ STRIDES = {
 """What H and W of an image must be multiples of."""
 
 DISCRIMINATORS: dict[str, Callable[[DiscriminatorOptions, int], nn.Module]] = {
-    "n_layers": lambda o, input_nc: NLayerDiscriminator(input_nc, o.ndf, o.n_layers, o.norm),
-    "pixel": lambda o, input_nc: PixelDiscriminator(input_nc, o.ndf, o.norm),
+    "n_layers": lambda o, input_nc: NLayerDiscriminator(
+        input_nc, o.ndf, o.n_layers, o.norm, o.spectral_norm
+    ),
+    "pixel": lambda o, input_nc: PixelDiscriminator(input_nc, o.ndf, o.norm, o.spectral_norm),
 }
 """Discriminators by name; each takes its section and the channels of the judged image."""
 
@@ -67,7 +81,7 @@ def init_weights(module: nn.Module, gain: float = 0.02) -> nn.Module:
     """Initialise as pix2pix does: N(0, gain) for convolutions, N(1, gain) for batch norm scales."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, gain)
+            nn.init.normal_(stored_weight(layer), 0.0, gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):

@@ -32,6 +32,26 @@ def needs_bias(norm: str) -> bool:
     return norm == "instance"
 
 
+def upsampling_layers(
+    kind: str, channels_in: int, channels_out: int, transposed: nn.Module
+) -> list[nn.Module]:
+    """Layers that double height and width.
+
+    Nearest-neighbour up-sampling and a convolution leave no checkerboard, where a transposed one
+    does. Source: Odena et al., Deconvolution and Checkerboard Artifacts, Distill 2016.
+
+    Args:
+        kind: `transposed` or `nearest`.
+        channels_in: Input channels.
+        channels_out: Output channels.
+        transposed: The transposed convolution of the reference; its bias decides for both kinds.
+    """
+    if kind == "transposed":
+        return [transposed]
+    conv = nn.Conv2d(channels_in, channels_out, 3, bias=transposed.bias is not None)
+    return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), conv]
+
+
 class SeparableConv2d(nn.Module):
     """Depth-wise kxk, norm, point-wise 1x1; the layer and its names are gan-compression's.
 

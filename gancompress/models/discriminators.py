@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
+from torch.nn.utils.parametrize import is_parametrized
 
 from gancompress.models.blocks import needs_bias, norm_factory
+
+
+def _normalise(convolutions: nn.Sequential) -> nn.Sequential:
+    """Divide every kernel by its largest singular value, by one power iteration a step.
+
+    Source: Miyato et al., Spectral Normalization for GANs, ICLR 2018.
+    """
+    for layer in convolutions:
+        if isinstance(layer, nn.Conv2d):
+            spectrally_normalised(layer)
+    return convolutions
+
+
+def stored_weight(layer: nn.Module) -> Tensor:
+    """The weight that is trained: spectral norm computes the one that is used from it."""
+    if is_parametrized(layer, "weight"):
+        stored: Tensor = layer.get_parameter("parametrizations.weight.original")
+        return stored
+    return layer.get_parameter("weight")
 
 
 class NLayerDiscriminator(nn.Module):
@@ -18,11 +39,14 @@ class NLayerDiscriminator(nn.Module):
         ndf: Width of the first layer.
         n_layers: Layers with stride 2.
         norm: Entry of `NORMS`.
+        spectral_norm: Divide every kernel by its largest singular value.
     """
 
-    def __init__(self, input_nc: int, ndf: int, n_layers: int, norm: str) -> None:
+    def __init__(
+        self, input_nc: int, ndf: int, n_layers: int, norm: str, spectral_norm: bool = False
+    ) -> None:
         super().__init__()
-        bias = needs_bias(norm)
+        bias = needs_bias(norm) or spectral_norm
         layers: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1)]
         layers.append(nn.LeakyReLU(0.2))
         width = ndf
@@ -33,7 +57,8 @@ class NLayerDiscriminator(nn.Module):
             layers += [conv, norm_factory(norm)(wider), nn.LeakyReLU(0.2)]
             width = wider
         layers.append(nn.Conv2d(width, 1, 4, stride=1, padding=1))
-        self.model = nn.Sequential(*layers)
+        model = nn.Sequential(*layers)
+        self.model = _normalise(model) if spectral_norm else model
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, 1, H', W') unbounded scores, one per patch."""
@@ -48,18 +73,21 @@ class PixelDiscriminator(nn.Module):
         input_nc: Channels of the judged image.
         ndf: Width of the first layer.
         norm: Entry of `NORMS`.
+        spectral_norm: Divide every kernel by its largest singular value.
     """
 
-    def __init__(self, input_nc: int, ndf: int, norm: str) -> None:
+    def __init__(self, input_nc: int, ndf: int, norm: str, spectral_norm: bool = False) -> None:
         super().__init__()
-        self.net = nn.Sequential(
+        bias = needs_bias(norm) or spectral_norm
+        net = nn.Sequential(
             nn.Conv2d(input_nc, ndf, 1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(ndf, 2 * ndf, 1, bias=needs_bias(norm)),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias),
             norm_factory(norm)(2 * ndf),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * ndf, 1, 1, bias=needs_bias(norm)),
+            nn.Conv2d(2 * ndf, 1, 1, bias=bias),
         )
+        self.net = _normalise(net) if spectral_norm else net
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, 1, H, W) unbounded scores."""

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
-from gancompress.models.blocks import PADDINGS, SeparableConv2d, needs_bias, norm_factory
+from gancompress.models.blocks import (
+    PADDINGS,
+    SeparableConv2d,
+    needs_bias,
+    norm_factory,
+    upsampling_layers,
+)
 from gancompress.tables import lookup
 
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What the residual blocks are made of.
+    """What the residual blocks and the up-samplings are made of.
 
     Attributes:
         norm: Entry of `NORMS`.
@@ -21,12 +27,14 @@ class BlockStyle:
         dropout: Probability of the dropout layer between the two convolutions; None leaves the
             layer out, 0.0 keeps its place in the module names (as gan-compression does).
         separable: Depth-wise separable instead of dense convolutions.
+        upsampling: See `upsampling_layers`.
     """
 
     norm: str
     padding: str
     dropout: float | None
     separable: bool
+    upsampling: str = "transposed"
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ class ResnetGenerator(nn.Module):
             up = nn.ConvTranspose2d(
                 before, after, 3, stride=2, padding=1, output_padding=1, bias=bias
             )
-            layers += [up, norm(after), nn.ReLU()]
+            layers += upsampling_layers(style.upsampling, before, after, up)
+            layers += [norm(after), nn.ReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths.head, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 

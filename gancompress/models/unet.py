@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
-from gancompress.models.blocks import needs_bias, norm_factory
+from gancompress.models.blocks import needs_bias, norm_factory, upsampling_layers
 
 
 class UnetSkipConnectionBlock(nn.Module):
@@ -19,6 +21,7 @@ class UnetSkipConnectionBlock(nn.Module):
         input_nc: Channels of the image where this is the outermost level.
         norm: Entry of `NORMS`.
         dropout: Probability after the up-sampling, or None.
+        upsampling: See `upsampling_layers`.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class UnetSkipConnectionBlock(nn.Module):
         input_nc: int | None = None,
         norm: str = "batch",
         dropout: float | None = None,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         self.outermost = input_nc is not None
@@ -41,7 +45,7 @@ class UnetSkipConnectionBlock(nn.Module):
         layers: list[nn.Module] = [down] if self.outermost else [nn.LeakyReLU(0.2), down]
         if submodule is not None:
             layers += [submodule] if self.outermost else [make_norm(inner_nc), submodule]
-        layers += [nn.ReLU(), up]
+        layers += [nn.ReLU(), *upsampling_layers(upsampling, below, outer_nc, up)]
         layers.append(nn.Tanh() if self.outermost else make_norm(outer_nc))
         if dropout is not None and not self.outermost:
             layers.append(nn.Dropout(dropout))
@@ -66,6 +70,7 @@ class UnetGenerator(nn.Module):
         ngf: Width of the outermost level; inner levels are at most eight times as wide.
         norm: Entry of `NORMS`.
         dropout: Probability in the inner levels, or None.
+        upsampling: See `upsampling_layers`.
     """
 
     def __init__(
@@ -76,16 +81,18 @@ class UnetGenerator(nn.Module):
         ngf: int,
         norm: str = "batch",
         dropout: float | None = None,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         if num_downs < 5:
             raise ConfigError(f"a U-Net generator has at least 5 down-samplings, not {num_downs}")
-        block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, None, norm=norm)
+        level = partial(UnetSkipConnectionBlock, norm=norm, upsampling=upsampling)
+        block = level(8 * ngf, 8 * ngf, None)
         for _ in range(num_downs - 5):
-            block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, block, norm=norm, dropout=dropout)
+            block = level(8 * ngf, 8 * ngf, block, dropout=dropout)
         for width in (4 * ngf, 2 * ngf, ngf):
-            block = UnetSkipConnectionBlock(width, 2 * width, block, norm=norm)
-        self.model = UnetSkipConnectionBlock(output_nc, ngf, block, input_nc=input_nc, norm=norm)
+            block = level(width, 2 * width, block)
+        self.model = level(output_nc, ngf, block, input_nc=input_nc)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; 2^num_downs divides H and W."""

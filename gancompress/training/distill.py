@@ -31,6 +31,7 @@ from gancompress.losses import (
     generator_gan_loss,
     recon_loss,
 )
+from gancompress.losses.perceptual import Features, perceptual_loss
 from gancompress.metrics import metric
 from gancompress.models import init_weights
 from gancompress.training.loop import Losses
@@ -95,6 +96,23 @@ class Adapters(nn.Module):
         return F.conv2d(features, weight, conv.bias)
 
 
+@dataclass(frozen=True)
+class _Goal:
+    """What the subnets of one step are to make.
+
+    Attributes:
+        target: Images, (N, 3, H, W) in [-1, 1].
+        activations: The teacher's, by layer.
+        features: The target's, for the perceptual loss.
+        largest: Output of the largest subnet, once there is one.
+    """
+
+    target: Tensor
+    activations: dict[str, Tensor]
+    features: Features
+    largest: Tensor | None
+
+
 class DistillTask:
     """Trains sampled subnets to make the teacher's images.
 
@@ -130,6 +148,7 @@ class DistillTask:
         self.judge = judge
         self.discriminator = judge.module.to(device).train() if judge else None
         self.recon = recon_loss(recipe.loss.recon)
+        self.perceptual = perceptual_loss(recipe.loss, device)
         self.taps = self._resolve_taps()
         self.adapters = self._make_adapters().to(device)
         schedule = recipe.schedule
@@ -151,12 +170,17 @@ class DistillTask:
         real_a = batch.real_a.to(self.device)
         target = self._target(batch).to(self.device)
         wanted = self._teacher_features(real_a)
+        seen: Features = []
+        if self.perceptual is not None:
+            with self._autocast():
+                seen = self.perceptual.wanted(target)
         subnets = self._sample(random.Random(rng.initial_seed()))
         self._zero_grad()
         sums: Losses = {}
         largest: Tensor | None = None
         for subnet in subnets:
-            out, losses = self._one_subnet(real_a, target, wanted, subnet, largest)
+            goal = _Goal(target, wanted, seen, largest)
+            out, losses = self._one_subnet(real_a, goal, subnet)
             largest = out if largest is None else largest
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(subnets)
@@ -168,19 +192,21 @@ class DistillTask:
     def _one_subnet(
         self,
         real_a: Tensor,
-        target: Tensor,
-        wanted: dict[str, Tensor],
+        goal: _Goal,
         subnet: Subnet,
-        largest: Tensor | None,
     ) -> tuple[Tensor, Losses]:
         loss = self.recipe.loss
         with self._autocast():
             layers = [student for student, _ in self.taps]
             out, features = self.net.with_features(real_a, subnet, layers)
             out = out.float()
-            matched = self._match(features, wanted, subnet)
-        losses = {"G_recon": self._reconstruction(out, target, largest)}
+            matched = self._match(features, goal.activations, subnet)
+        losses = {"G_recon": self._reconstruction(out, goal)}
         total = loss.lambda_recon * losses["G_recon"]
+        if self.perceptual is not None:
+            with self._autocast():
+                losses["G_lpips"] = self.perceptual(out, goal.features)
+            total = total + loss.lambda_lpips * losses["G_lpips"]
         if matched is not None:
             losses["G_distill"] = matched
             total = total + loss.lambda_distill * matched
@@ -190,12 +216,12 @@ class DistillTask:
         total.backward()
         return out.detach(), losses
 
-    def _reconstruction(self, out: Tensor, target: Tensor, largest: Tensor | None) -> Tensor:
-        share = self.recipe.sampling.inplace if largest is not None else 0.0
-        value = self.recon(out, target)
+    def _reconstruction(self, out: Tensor, goal: _Goal) -> Tensor:
+        share = self.recipe.sampling.inplace if goal.largest is not None else 0.0
+        value = self.recon(out, goal.target)
         if share:
-            assert largest is not None
-            value = (1 - share) * value + share * self.recon(out, largest)
+            assert goal.largest is not None
+            value = (1 - share) * value + share * self.recon(out, goal.largest)
         return value
 
     def _match(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class PseudoPairs:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Output for input `index`, (3, S, S) uint8."""
-        return torch.from_numpy(np.array(self.array[index]))
+    def take(self, indices: Sequence[int]) -> Tensor:
+        """Outputs for inputs `indices`, (N, 3, S, S) uint8."""
+        return torch.from_numpy(self.array[list(indices)])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
+from gancompress.losses.perceptual import perceptual_loss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
@@ -178,6 +179,7 @@ class Pix2PixTask(TeacherTask):
         }
         super().__init__(options, held_out, networks, device)
         self.recon = recon_loss(options.loss.recon)
+        self.perceptual = perceptual_loss(options.loss, device)
 
     @property
     def judged_channels(self) -> int:
@@ -198,9 +200,14 @@ class Pix2PixTask(TeacherTask):
         with self._judges_frozen(), self._autocast():
             scores = discriminator(torch.cat([real_a, fake_b], 1)).float()
         loss_gan = generator_gan_loss(loss.gan_mode, scores)
-        loss_recon = self.recon(fake_b.float(), real_b)
-        self._update_generators(loss.lambda_gan * loss_gan + loss.lambda_recon * loss_recon)
-        return {"G_gan": loss_gan, "G_recon": loss_recon, "D": loss_d}
+        losses = {"G_gan": loss_gan, "G_recon": self.recon(fake_b.float(), real_b)}
+        total = loss.lambda_gan * losses["G_gan"] + loss.lambda_recon * losses["G_recon"]
+        if self.perceptual is not None:
+            with self._autocast():
+                losses["G_lpips"] = self.perceptual(fake_b, self.perceptual.wanted(real_b))
+            total = total + loss.lambda_lpips * losses["G_lpips"]
+        self._update_generators(total)
+        return {**losses, "D": loss_d}
 
 
 class CycleGanTask(TeacherTask):
