@@ -64,6 +64,33 @@ def common_flags() -> argparse.ArgumentParser:
     return parser
 
 
+def module_flag(command: argparse.ArgumentParser) -> None:
+    """The only way in which a command comes to import anybody's code."""
+    command.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="your function that makes a network which is not one of ours; a file that asks for "
+        "one is not obeyed without this; may be repeated, the first is for MODEL's own tensors",
+    )
+
+
+def own_module(args: argparse.Namespace) -> str | None:
+    """The first `--module`: of a MODEL whose file says nothing."""
+    return next(iter(args.module), None)
+
+
+def code_flag(command: argparse.ArgumentParser) -> None:
+    """For commands that take an exported file."""
+    command.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="open a .pt2 file, which may run any code while it is read: only for files of your "
+        "own or from somebody you trust",
+    )
+
+
 def choose_device(name: str) -> torch.device:
     """The device of `--device`.
 
