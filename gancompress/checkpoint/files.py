@@ -108,6 +108,8 @@ def load_pickle(path: Path) -> Any:
         raise CheckpointError(f"no weights {path}") from None
     except Exception as error:  # unpickling damaged bytes raises many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to run what is in the file
+            reason = "damaged, or with objects that only code in the file could make"
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors: {reason}") from None
 
 

@@ -127,7 +127,8 @@ def _check_flags(args: Any) -> None:
         what = f"not {' and '.join(given)} together" if given else "and none of them is given"
         raise ConfigError(f"profile takes one of {', '.join(ways)}, {what}")
     for flag, owner in OWNERS.items():
-        if getattr(args, flag) not in (None, False, []) and owner != given[0]:
+        is_of_other = flag == "module" and args.against is not None
+        if getattr(args, flag) not in (None, False, []) and owner != given[0] and not is_of_other:
             raise ConfigError(f"--{flag} belongs to {owner}; with {given[0]} it says nothing")
     if args.ngf is not None and given == ["MODEL"]:
         raise ConfigError("--ngf belongs to --generator and --config-str; MODEL has its own widths")
