@@ -36,13 +36,16 @@ from gancompress.evaluation import (
 )
 from gancompress.inference import Generator, LoadedGenerator, load_generator
 from gancompress.metrics.features import FeatureNetwork, load_features
-from gancompress.metrics.perceptual import Lpips
+from gancompress.metrics.perceptual import BACKBONES, Lpips
 from gancompress.metrics.segmentation import Judge, load_judge
+from gancompress.metrics.weights import find_weights
 from gancompress.paths import inside
 from gancompress.report import ImageRow, Report, Table, aligned_text, write_report
 from gancompress.training.stages import TEACHER_FILE
 
 NUM_ROWS = 24
+DEFAULT_FEATURES = "inception"
+DEFAULT_LPIPS = "alex"
 MAX_STRAYS = 0.6
 """Share of the inputs' pixels that may show none of the judge's label colours. JPEG borders make up
 to 0.34 of a label image of facades, 0.15 of all; of its photos it is at least 0.997."""
@@ -62,14 +65,15 @@ def evaluate_flags(command: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME[=FILE]",
         help="network of distances between sets, such as mobilenet_v1_0.75=FILE; may be repeated; "
-        "'none' for no such distances; inception by default",
+        "'none' for no such distances; inception by default where it is on this machine, and "
+        "downloaded where it is named",
     )
     command.add_argument(
         "--lpips",
         action="append",
         metavar="NET[=FILE]",
         help="alex, squeeze or vgg, with a file of its backbone; may be repeated; 'none' for none; "
-        "alex by default",
+        "alex by default where it is on this machine, and downloaded where it is named",
     )
     command.add_argument("--segmenter", type=Path, help="run of `gancompress segmenter`, for mIoU")
     command.add_argument("--teacher", type=Path, help="any MODEL; a run's own teacher by default")
@@ -216,27 +220,39 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
     left_out: list[str] = []
     features: list[FeatureNetwork] = []
     useless = _why_no_distances(plan, args.max_images)
-    for name, source in _named("--features", args.features, "inception"):
+    for name, source in _named("--features", args.features, DEFAULT_FEATURES):
         what = f"fid[{name}], kid[{name}]"
         if useless:
             left_out.append(f"{what}: {useless}")
             continue
         try:
+            _find_default(args.features, name)
             features.append(load_features(name, source, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.features, what, error, left_out)
     lpips: list[Lpips] = []
     compared = plan.data.is_paired or "teacher" in plan.generators
-    for name, source in _named("--lpips", args.lpips, "alex" if compared else None):
+    for name, source in _named("--lpips", args.lpips, DEFAULT_LPIPS if compared else None):
         if not compared:
             left_out.append(f"lpips[{name}]: the data has no pairs, and there is no --teacher")
             continue
         try:
+            _find_default(args.lpips, BACKBONES[DEFAULT_LPIPS].weights)
             lpips.append(Lpips(name, Path(source) if source else None, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.lpips, f"lpips[{name}]", error, left_out)
     judge = load_judge(args.segmenter, context.device) if args.segmenter else None
     return Instruments(features, lpips, judge, seed=args.seed or 0), left_out
+
+
+def _find_default(asked: list[str] | None, weights: str) -> None:
+    """Have nothing downloaded that the user has not asked for by its name.
+
+    Raises:
+        CheckpointError: A default's weights are not on this machine.
+    """
+    if asked is None:
+        find_weights(weights, fetch=False)
 
 
 def _why_no_distances(plan: _Plan, max_images: int | None) -> str | None:
