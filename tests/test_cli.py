@@ -169,7 +169,7 @@ MISTAKES: dict[str, str] = {
     "translate run/teacher data/test out --format xyz": r"cannot write images as '\.xyz'",
     "translate run/teacher data/test out --batch-size 0": r"batch size is at least 1, not 0",
     "translate run/teacher data/test data/test": r"is the input folder itself",
-    "translate run/teacher data/test out --module nowhere": "so --module nowhere says nothing",
+    "translate run/teacher data/test out --module nowhere": r"write package\.module:factory",
     "export run/teacher --set seed=1": r"--set and --seed say nothing here",
     "translate run/teacher data/test out --seed 1": r"--set and --seed say nothing here",
     "compress missing.yaml": r"no options file missing\.yaml",

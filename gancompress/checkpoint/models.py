@@ -46,17 +46,13 @@ def load_model(
 
     Raises:
         CheckpointError: The weights cannot be used.
-        ConfigError: A subnet is named where there is no supernet, a factory where the network is
-            one of ours, or the run folder is damaged.
+        ConfigError: A subnet is named where there is no supernet, or the run folder is damaged.
         SpaceError: The subnet does not belong to the supernet.
     """
     if run_stage(path) == "search":
         subnet = subnet or smallest_chosen(path)
         path = supernet_of(path)
     network = load_network(path, factory, trusted=trusted)
-    # the teacher in a student's folder may be of another kind than the student
-    if factory and "module" not in network.description and run_stage(path) in (None, "teacher"):
-        raise ConfigError(f"{path} says which network it is, so --module {factory} says nothing")
     if "space" in network.header:
         net = as_supernet(network)
         chosen = net.space.parse(subnet) if subnet else net.space.largest()

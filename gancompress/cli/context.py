@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gancompress.checkpoint.network import FACTORY
 from gancompress.errors import ConfigError
 
 
@@ -72,8 +73,20 @@ def module_flag(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="PACKAGE.MODULE:FUNCTION",
         help="your function that makes a network which is not one of ours; a file that asks for "
-        "one is not obeyed without this; may be repeated, the first is for MODEL's own tensors",
+        "it is not obeyed without this; may be repeated, the first is for tensors that ask for "
+        "nothing",
     )
+
+
+def check_modules(args: argparse.Namespace) -> None:
+    """Refuse what cannot be the name of a function, whether or not a file asks for it.
+
+    Raises:
+        ConfigError: A `--module` is malformed.
+    """
+    for name in getattr(args, "module", []):
+        if not FACTORY.fullmatch(name):
+            raise ConfigError(f"--module '{name}' is no factory; write package.module:factory")
 
 
 def own_module(args: argparse.Namespace) -> str | None:

@@ -17,6 +17,7 @@ from gancompress import __version__
 from gancompress.cli.compress import run_compress
 from gancompress.cli.context import (
     Context,
+    check_modules,
     choose_device,
     code_flag,
     common_flags,
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
+        check_modules(args)
         context = Context(args, choose_device(args.device))
         with torch.random.fork_rng(devices=[]), _terminations_interrupt():
             COMMANDS[args.command](context)
