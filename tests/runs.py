@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gancompress.checkpoint import models, network
 from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import (
@@ -27,7 +29,11 @@ from gancompress.config import (
     build,
     dump_options,
 )
+from gancompress.demo import sources
+from gancompress.inference import loading
 from gancompress.models import build_generator, init_weights
+from gancompress.search import plan, stage
+from gancompress.training import stages
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -227,3 +233,15 @@ def write_tiny(path: Path) -> Path:
 
 TINY = "runs:tiny_generator"
 TINY_SPACE = ("student.widths=[0.25, 0.5, 0.75, 1.0]", "student.divisor=2")
+
+# -- the package for a user who trusts `TINY` -----------------------------------------------
+
+load_network = partial(network.load_network, trusted=(TINY,))
+load_supernet = partial(network.load_supernet, trusted=(TINY,))
+load_model = partial(models.load_model, trusted=(TINY,))
+train_supernet = partial(stages.train_supernet, trusted=(TINY,))
+finetune = partial(stages.finetune, trusted=(TINY,))
+plan_search = partial(plan.plan_search, trusted=(TINY,))
+search = partial(stage.search, trusted=(TINY,))
+find_source = partial(sources.find_source, trusted=(TINY,))
+load_generator = partial(loading.load_generator, trusted=(TINY,), allow_code=True)

@@ -17,12 +17,20 @@ from helpers import make_paired
 
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
-from gancompress.search import TrialLog, load_result, search
+from gancompress.search import TrialLog, load_result
 from gancompress.search.crew import Alone, Task, pool
 from gancompress.search.race import Rival
 from gancompress.search.trials import Trial
-from gancompress.training.stages import train_supernet
-from runs import TINY_SPACE, search_options, supernet_options, write_options, write_tiny
+from runs import (
+    TINY,
+    TINY_SPACE,
+    search,
+    search_options,
+    supernet_options,
+    train_supernet,
+    write_options,
+    write_tiny,
+)
 
 CPU = torch.device("cpu")
 TASKS = [Task(Subnet((width, 2))) for width in (5, 3, 9, 1)]
@@ -172,7 +180,7 @@ def test_three_ranks_find_what_one_finds(supernet: Path, tmp_path: Path) -> None
     alone = search(search_options(tmp_path / "alone", supernet), CPU)
     options = search_options(tmp_path / "ranks", supernet)
     path = write_options(tmp_path / "search.yaml", options)
-    process = torchrun(3, "search", str(path))
+    process = torchrun(3, "search", str(path), "--module", TINY)
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert output.count("subnets evaluated") == 1  # the first rank speaks
@@ -186,7 +194,7 @@ def test_three_ranks_find_what_one_finds(supernet: Path, tmp_path: Path) -> None
 def test_ranks_end_together_when_the_time_is_up(supernet: Path, tmp_path: Path) -> None:
     options = search_options(tmp_path / "ranks", supernet, "max_minutes=1e-6", "workers=2")
     path = write_options(tmp_path / "search.yaml", options)
-    process = torchrun(2, "search", str(path))
+    process = torchrun(2, "search", str(path), "--module", TINY)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert errors.count("workers=2 is ignored") == 1
@@ -202,7 +210,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_answer(
     path = write_options(tmp_path / "search.yaml", options)
     repository = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
-        [sys.executable, "-m", "gancompress", "search", str(path)],
+        [sys.executable, "-m", "gancompress", "search", str(path), "--module", TINY],
         env={**os.environ, "PYTHONPATH": str(repository)},
         cwd=Path(__file__).resolve().parent,
     )

@@ -33,7 +33,7 @@ from bundles import (
 from helpers import picture, write_image
 from PIL import Image
 
-from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.checkpoint.network import Network
 from gancompress.cli.main import main
 from gancompress.cost import format_count
 from gancompress.data import ImageSet, list_images, read_image, to_float, to_tensor
@@ -41,7 +41,6 @@ from gancompress.demo import (
     BundleOptions,
     DemoServer,
     Manifest,
-    find_source,
     kept_bundle,
     make_bundle,
     publish,
@@ -63,15 +62,20 @@ from gancompress.demo.manifest import NAME, read_bundle, sha256
 from gancompress.demo.sources import NUM_SUBNETS, _along_front, macs_and_params
 from gancompress.errors import CheckpointError, ConfigError, SpaceError
 from gancompress.export import OnnxGenerator
-from gancompress.search import load_result, search
-from gancompress.training.stages import train_supernet
+from gancompress.search import load_result
 from runs import (
+    TINY,
     TINY_SPACE,
     Crash,
+    find_source,
+    load_network,
+    load_supernet,
     process,
+    search,
     search_options,
     supernet_options,
     teacher_options,
+    train_supernet,
     write_options,
     write_tiny,
 )
@@ -883,7 +887,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wo
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
         try:
-            code = main(["demo", *map(str, arguments)])
+            code = main(["demo", *map(str, arguments), "--module", TINY])
         except SystemExit as end:
             code = int(end.code or 0)
         captured = capsys.readouterr()

@@ -24,6 +24,7 @@ from gancompress.evaluation.images import unique_names
 from gancompress.metrics.distances import Estimate
 from gancompress.metrics.palette import Palette, find_palette
 from gancompress.metrics.segmentation import Judge
+from gancompress.metrics.weights import WeightFile
 from gancompress.models import build_generator, init_weights
 
 FEATURES = ("--features", "tiny=test_features:Tiny", "--lpips", "none")
@@ -177,19 +178,36 @@ def test_the_page_shows_scores_and_images(
     assert "95 % bootstrap interval" in page
 
 
-def test_default_networks_that_cannot_be_had_are_left_out_with_the_reason(
-    paired: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def missing(*_: object) -> Path:
-        raise CheckpointError("no such weights here\n  put them there")
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files of weights whose download was tried; none of them is on this machine."""
+    tried: list[str] = []
 
-    monkeypatch.setattr("gancompress.metrics.features.find_weights", missing)
-    monkeypatch.setattr("gancompress.metrics.perceptual.find_weights", missing)
+    def download(entry: WeightFile, target: Path) -> Path:
+        tried.append(entry.file_name)
+        raise CheckpointError("there is no network here")
+
+    monkeypatch.setattr(WeightFile, "fault", lambda *_: "it is another one")
+    monkeypatch.setattr("gancompress.metrics.weights.download", download)
+    return tried
+
+
+def test_nothing_is_downloaded_that_was_not_asked_for_by_its_name(
+    paired: Path, model: Path, downloads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     found = evaluate(capsys, model, paired)
-    assert "fid[inception], kid[inception]: no such weights here" in found["left_out"]
-    assert "lpips[alex]: no such weights here" in found["left_out"]
+    assert not downloads
+    for what, file in (
+        ("fid[inception], kid[inception]", "inception-2015-12-05.pt"),
+        ("lpips[alex]", "alexnet-owt-7be5be79.pth"),
+    ):
+        reason = "is not on this machine, and nothing is downloaded unasked"
+        assert f"{what}: {file} {reason}" in found["left_out"]
     assert "truth_ssim" in found["scores"]
     assert main(["evaluate", str(model), str(paired), "--features", "inception"]) == 2
+    assert downloads == ["inception-2015-12-05.pt"]
+    assert main(["evaluate", str(model), str(paired), "--lpips", "alex"]) == 2
+    assert downloads[1:] == ["alexnet-owt-7be5be79.pth"]
 
 
 @pytest.mark.parametrize(
@@ -386,15 +404,11 @@ def test_inputs_alone_are_translated_and_the_lack_of_scores_is_explained(
 
 
 def test_without_any_feature_network_images_are_still_written(
-    unpaired: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    unpaired: Path, model: Path, downloads: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(*_: object) -> Path:
-        raise CheckpointError("no such weights here")
-
-    monkeypatch.setattr("gancompress.metrics.features.find_weights", missing)
     found = evaluate(capsys, model, unpaired, "--output", "offline")
     assert found["scores"] == {}
-    assert found["left_out"] == ["fid[inception], kid[inception]: no such weights here"]
+    assert len(found["left_out"]) == 1
     assert main(["evaluate", str(model), str(unpaired), "--features", "none"]) == 0
     assert "no scores: --features none" in capsys.readouterr().out
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.checkpoint.files import load_tensors
-from gancompress.checkpoint.network import Network, load_network
+from gancompress.checkpoint.network import Network
 from gancompress.cli.files import load_generator
 from gancompress.cli.main import main
 from gancompress.elastic import Subnet, Supernet
@@ -30,7 +30,7 @@ from gancompress.export.job import Job
 from gancompress.export.proof import Proof
 from gancompress.export.rewrites import Trial
 from gancompress.inference.resize import resize_shorter
-from runs import TINY, write_teacher, write_tiny
+from runs import TINY, load_network, write_teacher, write_tiny
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "tiny": {},

@@ -450,14 +450,14 @@ def test_program_runs_at_any_size_and_batch(tmp_path: Path) -> None:
     network = lively(build_network({"module": TINY}, "test"))
     proof = export_network(network, "pt2", tmp_path / "a.pt2", images(2))
     assert proof.runtime.startswith("torch ")
-    generator = ProgramGenerator(tmp_path / "a.pt2", threads=1)
+    generator = ProgramGenerator(tmp_path / "a.pt2", threads=1, allow_code=True)
     agree(network, generator)
     assert (generator.stride, generator.header["network"]) == (2, {"module": TINY})
     with pytest.raises(CheckpointError, match=r"multiples of 2, not \(1, 3, 33, 32\)"):
         generator(torch.zeros(1, 3, 33, 32))
     (tmp_path / "a.pt2").write_bytes((tmp_path / "a.pt2").read_bytes()[:-300])
     with pytest.raises(CheckpointError, match=r"a\.pt2: not a readable pt2 file"):
-        ProgramGenerator(tmp_path / "a.pt2")
+        ProgramGenerator(tmp_path / "a.pt2", allow_code=True)
 
 
 @pytest.mark.parametrize("uint8", [False, True], ids=["float", "uint8"])
@@ -518,7 +518,10 @@ def test_profile_reads_the_costs_of_exported_files(
     export_network(network, kind, path, images(1), options)
     costs = CostModel.of_module(network.module, network.example_shape)
     only = costs.space.genomes_at(0)
-    assert main(["profile", str(path), "--size", "64x32", "--no-latency", "--json"]) == 0
+    assert (
+        main(["profile", str(path), "--size", "64x32", "--no-latency", "--json", "--allow-code"])
+        == 0
+    )
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["params"] == sum(p.numel() for p in network.module.parameters())
     assert found["macs"] == int(costs.macs(only, (64, 32))[0])

@@ -18,13 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 import gancompress
-from gancompress import LoadedGenerator, load_generator
-from gancompress.checkpoint.network import load_network
+from gancompress import LoadedGenerator
 from gancompress.cli.main import main
 from gancompress.data import list_images
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.export import export_network
-from runs import REPOSITORY, TINY, tiny_generator, write_tiny
+from runs import REPOSITORY, TINY, load_generator, load_network, tiny_generator, write_tiny
 
 CPU = torch.device("cpu")
 EMOJI = REPOSITORY / "datasets" / "edges2emoji" / "test"
@@ -382,6 +381,7 @@ def test_package_offers_what_it_says_and_stays_light() -> None:
 def translated(model: Path, source: Path, target: Path) -> dict[str, np.ndarray]:
     """What `gancompress translate` makes of a folder, by file name."""
     arguments = ["translate", model, source, target, "--device", "cpu", "--json"]
+    arguments += ["--module", TINY] if model.name == "folder" else []
     assert main([str(argument) for argument in arguments]) == 0
     return {path.name: np.asarray(Image.open(path), int) for path in sorted(target.iterdir())}
 

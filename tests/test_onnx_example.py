@@ -17,10 +17,9 @@ from helpers import picture, write_image
 from onnx import TensorProto, helper
 from PIL import Image
 
-from gancompress.checkpoint.network import load_network
 from gancompress.cli.main import main
 from gancompress.export import export_network
-from runs import REPOSITORY, write_tiny
+from runs import REPOSITORY, TINY, load_network, write_tiny
 
 EXAMPLE = REPOSITORY / "docs" / "onnx_example.py"
 ALONE = """
@@ -60,9 +59,10 @@ def test_example_gives_the_picture_of_the_command(
     source = write_image(tmp_path / "in.png", picture(3, 64)[:height, :width])
     ended = run_alone(model, source, tmp_path / "example.png")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    for number, generator in enumerate((model, model.with_suffix(".safetensors"))):
+    files = ((model,), (model.with_suffix(".safetensors"), "--module", TINY))
+    for number, (generator, *flags) in enumerate(files):
         target = tmp_path / f"{number}.png"
-        assert main(["translate", str(generator), str(source), str(target)]) == 0
+        assert main(["translate", str(generator), str(source), str(target), *flags]) == 0
         wanted = np.asarray(Image.open(target), int)
         found = np.asarray(Image.open(tmp_path / "example.png"), int)
         assert found.shape == (height, width, 3)

@@ -17,12 +17,12 @@ import torch
 from helpers import existing
 from onnx import TensorProto, helper, numpy_helper
 
-from gancompress.checkpoint.network import describe_space, load_network, save_network
+from gancompress.checkpoint.network import describe_space, save_network
 from gancompress.cli import profile
 from gancompress.cli.main import main
 from gancompress.cost import Timings
 from gancompress.elastic import Supernet
-from runs import TINY, tiny_generator, write_teacher, write_tiny
+from runs import TINY, load_network, tiny_generator, write_teacher, write_tiny
 
 TEACHER = {"params": 11_378_179, "macs": 49_551_507_456, "macs_paper": 56_799_264_768}
 PUBLISHED = "gan_compression_horse2zebra_compressed_net_G.pth"
@@ -200,7 +200,7 @@ def test_subnet_of_a_run_costs_what_the_supernet_says(call: Call, world: Path) -
         ("search", [], smallest),  # the best under the smallest budget
         ("search", ["--subnet", str(largest)], largest),
     ):
-        found = call(world / run, *flags, *COUNT).json
+        found = call(world / run, *flags, *COUNT, "--module", TINY).json
         assert (found["size"], found["params"]) == ([32, 32], net.num_parameters(subnet))
         assert found["macs_paper"] == net.macs(subnet, 32, paper=True)
         assert found["size_mb"] == 4 * net.num_parameters(subnet) / 1e6
@@ -240,7 +240,8 @@ def test_weights_beside_an_onnx_file_count_for_its_size(call: Call, world: Path)
 
 def test_json_has_every_field(call: Call, world: Path) -> None:
     threads = torch.get_num_threads()
-    found = call(world / "tiny.safetensors", "--rounds", "2", "--threads", "1", "--json").json
+    flags = ("--module", TINY, "--rounds", "2", "--threads", "1", "--json")
+    found = call(world / "tiny.safetensors", *flags).json
     assert found.keys() == {
         *("model", "network", "size", "params", "macs", "macs_paper", "peak_memory_mb", "size_mb"),
         *("size_of", "threads", "runtime", "latency_ms", "latency_spread_ms", "macs_per_second"),
@@ -279,7 +280,7 @@ def test_spread_of_a_busy_machine_is_pointed_out(
 ) -> None:
     times = Timings({"0": (10.0, 10.0, 14.0, 14.0, 18.0, 18.0)})
     monkeypatch.setattr(profile, "time_calls", lambda calls, rounds: times)
-    out = call(world / "tiny.safetensors", "--size", "8").out
+    out = call(world / "tiny.safetensors", "--module", TINY, "--size", "8").out
     assert "14 ms (interquartile range 8: a noisy machine)" in out
 
 
@@ -289,7 +290,7 @@ def test_processors_that_others_had_are_pointed_out(
 ) -> None:
     fix_times(monkeypatch, 1.0)
     fix_share(monkeypatch, share)
-    flags = (world / "tiny.safetensors", "--size", "8")
+    flags = (world / "tiny.safetensors", "--module", TINY, "--size", "8")
     assert ("the machine is busy: this process had 0.3 processors" in call(*flags).out) == busy
     assert call(*flags, "--json").json["cpu_share"] == pytest.approx(share)
 
@@ -312,7 +313,7 @@ def test_two_models_are_ranked_only_outside_the_noise(
 ) -> None:
     fix_times(monkeypatch, 4.0, other)
     own, onnx_file = world / "tiny.safetensors", world / "any.onnx"
-    flags = (own, "--against", onnx_file, "--size", "32")
+    flags = (own, "--against", onnx_file, "--size", "32", "--module", TINY)
     assert f"{own} against {onnx_file}: {verdict}" in call(*flags).out
     found = call(*flags, "--json").json
     assert (found["speed_up"], found["is_ranked"]) == (other / 4, ranked)
@@ -325,9 +326,12 @@ def test_dry_run_counts_but_measures_nothing(
     call: Call, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(profile, "time_calls", None)
-    ended = call(world / "tiny.safetensors", "--dry-run", "--rounds", "9")
+    ended = call(world / "tiny.safetensors", "--module", TINY, "--dry-run", "--rounds", "9")
     assert "would measure the latency in 9 rounds" in ended.out
-    assert call(world / "tiny.safetensors", "--dry-run", "--json").json["latency_ms"] is None
+    assert (
+        call(world / "tiny.safetensors", "--module", TINY, "--dry-run", "--json").json["latency_ms"]
+        is None
+    )
 
 
 # -- mistakes --------------------------------------------------------------------------------
@@ -356,7 +360,7 @@ MISTAKES: dict[str, str] = {
     "teacher --size 32x32x32": "--size takes",
     "teacher --size big": "--size takes",
     "teacher --subnet 8_8": "is no supernet, so --subnet 8_8 says nothing",
-    "supernet --subnet 8_8": "SpaceError: subnet 8_8 has 2 widths",
+    "supernet --module runs:tiny_generator --subnet 8_8": "SpaceError: subnet 8_8 has 2 widths",
     "unfinished": "unfinished holds no finished search",
     "emptied": r"emptied/done\.json lists no chosen subnets; name one with --subnet",
     "mangled": r"ConfigError: mangled/config\.yaml cannot be read",

@@ -15,19 +15,30 @@ import torch
 from helpers import make_paired
 from torch import Tensor, nn
 
-from gancompress.checkpoint.network import load_network, load_supernet
 from gancompress.cost.steps import plan_of
 from gancompress.cost.table import Device, Entry
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError, DataError
-from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, search, stage
+from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, stage
 from gancompress.search.crew import Alone, Ranks
 from gancompress.search.origin import differences, measured_with
-from gancompress.search.plan import plan_search, search_split
+from gancompress.search.plan import search_split
 from gancompress.search.quality import load_quality
 from gancompress.search.race import Rival
-from gancompress.training.stages import train_supernet
-from runs import TINY_SPACE, Crash, at_call, crash, search_options, supernet_options, write_tiny
+from runs import (
+    TINY_SPACE,
+    Crash,
+    at_call,
+    crash,
+    load_network,
+    load_supernet,
+    plan_search,
+    search,
+    search_options,
+    supernet_options,
+    train_supernet,
+    write_tiny,
+)
 
 CPU = torch.device("cpu")
 RANDOM = ("algorithm=random", "num_trials=20")

@@ -11,13 +11,22 @@ import pytest
 import torch
 from helpers import make_paired
 
-from gancompress.checkpoint.network import load_supernet
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError, DataError
-from gancompress.search import Evaluator, SearchResult, Trial, search
+from gancompress.search import Evaluator, SearchResult, Trial
 from gancompress.search.race import Rival
-from gancompress.training.stages import train_supernet
-from runs import TINY_SPACE, Crash, at_call, crash, search_options, supernet_options, write_tiny
+from runs import (
+    TINY_SPACE,
+    Crash,
+    at_call,
+    crash,
+    load_supernet,
+    search,
+    search_options,
+    supernet_options,
+    train_supernet,
+    write_tiny,
+)
 
 CPU = torch.device("cpu")
 MANY = ("num_trials=40", "algorithm=random")

@@ -21,12 +21,21 @@ from gancompress.errors import ConfigError, ExportError
 from gancompress.export.subnets import OnnxSubnets
 from gancompress.metrics.distances import RealSet
 from gancompress.models import init_weights
-from gancompress.search import Evaluator, search, stage
+from gancompress.search import Evaluator, stage
 from gancompress.search.compiled import CompiledSubnets, Workload, accelerated, compile_subnets
 from gancompress.search.quality import Quality, load_quality
 from gancompress.search.runtimes import RUNTIMES, Compiled, OnnxRuntime, frozen, load_runtime
-from gancompress.training.stages import train_supernet
-from runs import TINY_SPACE, Crash, at_call, crash, search_options, supernet_options, write_tiny
+from runs import (
+    TINY_SPACE,
+    Crash,
+    at_call,
+    crash,
+    search,
+    search_options,
+    supernet_options,
+    train_supernet,
+    write_tiny,
+)
 
 CPU = torch.device("cpu")
 SIZE = (32, 32)

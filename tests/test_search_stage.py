@@ -18,8 +18,7 @@ from helpers import make_paired, make_unpaired
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import load_tensors, save_tensors
-from gancompress.checkpoint.models import load_model
-from gancompress.checkpoint.network import Network, load_network, load_supernet
+from gancompress.checkpoint.network import Network
 from gancompress.config import GeneratorOptions, SearchOptions, SupernetOptions, load_options
 from gancompress.cost import format_count
 from gancompress.data import load_split, to_float
@@ -27,25 +26,22 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
 from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
-from gancompress.search import (
-    Budget,
-    Evaluator,
-    SearchResult,
-    Trial,
-    TrialLog,
-    load_result,
-    search,
-)
+from gancompress.search import Budget, Evaluator, SearchResult, Trial, TrialLog, load_result
 from gancompress.search.race import Rival
-from gancompress.training.stages import finetune, train_supernet
 from runs import (
     TINY_SPACE,
     Crash,
     at_call,
     crash,
+    finetune,
     finetune_options,
+    load_model,
+    load_network,
+    load_supernet,
+    search,
     search_options,
     supernet_options,
+    train_supernet,
     write_teacher,
     write_tiny,
 )
@@ -395,8 +391,8 @@ def test_teacher_runs_once_for_every_image(
 ) -> None:
     counting: list[Counting] = []
 
-    def load(path: Path) -> Network:
-        network = load_network(path)
+    def load(path: Path, trusted: tuple[str, ...]) -> Network:
+        network = load_network(path, trusted=trusted)
         network.module = Counting(network.module)
         counting.append(network.module)
         return network

@@ -20,9 +20,16 @@ from gancompress.cli.main import main
 from gancompress.config import DataOptions
 from gancompress.data import ImageSet, Splits, load_split, make_splits
 from gancompress.errors import ConfigError, DataError
-from gancompress.search import search
-from gancompress.training.stages import train_supernet
-from runs import TINY_SPACE, search_options, supernet_options, teacher_options, write_tiny
+from runs import (
+    TINY,
+    TINY_SPACE,
+    search,
+    search_options,
+    supernet_options,
+    teacher_options,
+    train_supernet,
+    write_tiny,
+)
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -454,11 +461,11 @@ def test_dry_run_tells_the_splits(
     chosen = supernet_options(paired, tmp_path / "run", teacher, *TINY_SPACE)
     file = tmp_path / "supernet.yaml"
     file.write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
-    assert main(["supernet", str(file), "--dry-run", "--json"]) == 0
+    assert main(["supernet", str(file), "--dry-run", "--json", "--module", TINY]) == 0
     splits = make_splits(chosen.data)
     facts = json.loads(capsys.readouterr().out)
     assert facts["splits"] == [splits.describe(split) for split in ("train", "search", "test")]
     assert not (tmp_path / "run").exists()
     shutil.rmtree(paired)
-    assert main(["supernet", str(file), "--dry-run"]) == 0
+    assert main(["supernet", str(file), "--dry-run", "--module", TINY]) == 0
     assert f"no splits: no data folder {paired}" in capsys.readouterr().out

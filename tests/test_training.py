@@ -984,7 +984,9 @@ def test_any_module_can_be_the_teacher(world: World, tmp_path: Path, factory: st
     options = supernet_options(world.paired, run, None, *sets)
     scores = train_supernet(options, CPU)
     assert scores["mae_largest"] < 0.05
-    net, network = load_supernet(run)
+    with pytest.raises(CheckpointError, match=f"name it: --module {factory}"):
+        load_supernet(run)
+    net, network = load_supernet(run, [factory])
     assert network.description == {"module": factory}
     assert network.stride == 2
     assert [d.full for d in net.space.dimensions] == [8, 12]

@@ -27,8 +27,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to anywhere
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -107,6 +108,8 @@ def load_pickle(path: Path) -> Any:
         raise CheckpointError(f"no weights {path}") from None
     except Exception as error:  # unpickling damaged bytes raises many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to run what is in the file
+            reason = "damaged, or with objects that only code in the file could make"
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors: {reason}") from None
 
 

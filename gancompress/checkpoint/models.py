@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ CALIBRATION_BATCH = 16
 
 
 def load_model(
-    path: Path, subnet: str | None = None, factory: str | None = None, calibrate: bool = True
+    path: Path,
+    subnet: str | None = None,
+    factory: str | None = None,
+    calibrate: bool = True,
+    trusted: Collection[str] = (),
 ) -> Network:
     """A generator to translate with.
 
@@ -38,6 +42,7 @@ def load_model(
             a search the best under its smallest budget.
         factory: `package.module:factory` for the tensors of a network that is not ours.
         calibrate: Give a subnet batch statistics of its own; costs need none, and so no images.
+        trusted: Factories that the file may ask for, see `load_network`.
 
     Raises:
         CheckpointError: The weights cannot be used.
@@ -47,7 +52,7 @@ def load_model(
     if run_stage(path) == "search":
         subnet = subnet or smallest_chosen(path)
         path = supernet_of(path)
-    network = load_network(path, factory)
+    network = load_network(path, factory, trusted=trusted)
     if "space" in network.header:
         net = as_supernet(network)
         chosen = net.space.parse(subnet) if subnet else net.space.largest()

@@ -6,6 +6,10 @@ A run, a file of ours, a foreign checkpoint, or a factory of the user's.
 from __future__ import annotations
 
 import importlib
+import os
+import re
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,9 @@ from gancompress.models import STRIDES, build_discriminator, build_generator, in
 
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
 """What a folder's weights may be called, the first that is there."""
+
+FACTORY = re.compile(r"[\w.]+:\w+")
+"""`package.module:factory`."""
 
 
 @dataclass
@@ -66,10 +73,11 @@ def example_shape(input_nc: int, stride: int) -> tuple[int, int, int, int]:
 
 
 def build_network(description: Json, source: str) -> Network:
-    """An untrained network from its description.
+    """An untrained network from its description, whose factory the user has named.
 
     Raises:
         ConfigError: The factory cannot be imported, or the options are wrong.
+        CheckpointError: It describes no network.
     """
     if "generator" in description:
         options = build(GeneratorOptions, dict(description["generator"]), source)
@@ -98,7 +106,9 @@ def require_rgb(options: GeneratorOptions, source: str) -> None:
 
 
 def call_factory(name: str) -> nn.Module:
-    """The generator that `package.module:factory` returns.
+    """The generator that `package.module:factory` returns; the name is always the user's own.
+
+    The current folder is searched for the module, as Python does for a script.
 
     Raises:
         ConfigError: The name is malformed, cannot be imported, raises, or gives no module.
@@ -106,6 +116,8 @@ def call_factory(name: str) -> nn.Module:
     module_name, separator, attribute = name.partition(":")
     if not (separator and module_name and attribute) or name.startswith("."):
         raise ConfigError(f"'{name}' is no factory; write package.module:factory")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # whatever the user's module raises
@@ -140,23 +152,33 @@ def weights_file(path: Path) -> Path:
     raise CheckpointError(f"{path} holds no weights ({', '.join(WEIGHTS_NAMES)})")
 
 
-def load_network(path: Path, factory: str | None = None, norm: str | None = None) -> Network:
+def load_network(
+    path: Path,
+    factory: str | None = None,
+    norm: str | None = None,
+    trusted: Collection[str] = (),
+) -> Network:
     """A generator with its weights.
+
+    A file may ask for a factory in its header, but what is imported is up to the user alone.
 
     Args:
         path: A run folder, a safetensors file of ours, or a `.pth` of pytorch-CycleGAN-and-pix2pix
             or gan-compression.
-        factory: `package.module:factory` of the network that the tensors belong to, where they
-            are somebody else's.
+        factory: `package.module:factory` of the network that the tensors belong to, where the file
+            does not describe one of ours.
         norm: Norm of a foreign checkpoint where its tensors leave a choice.
+        trusted: Factories that the user has named as well, to be called where the file asks for
+            one.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or its tensors do not fit the network.
+        CheckpointError: The file is missing or damaged, asks for a factory that nobody has named,
+            or its tensors do not fit the network.
     """
     file = weights_file(path)
     if file.suffix == ".safetensors":
         tensors, header = load_tensors(file)
-        description = {"module": factory} if factory else header.get("network", {})
+        description = described(header, str(file), factory, trusted)
     else:
         tensors, header = load_foreign(file), {}
         if not factory:
@@ -170,6 +192,33 @@ def load_network(path: Path, factory: str | None = None, norm: str | None = None
     network.header = header
     network.module.eval()
     return network
+
+
+def described(
+    header: Json, source: str, factory: str | None = None, trusted: Collection[str] = ()
+) -> Json:
+    """How to build the network that a file's header describes; see `load_network`.
+
+    Raises:
+        CheckpointError: It asks for a factory that nobody has named, or describes nothing.
+    """
+    description = header.get("network") or {}
+    if not isinstance(description, dict):
+        raise CheckpointError(f"{source}: 'network' of its header is no description")
+    if "generator" in description:
+        return description
+    if "module" not in description:
+        return {"module": factory} if factory else description
+    asked = str(description["module"])
+    # who names another one than the file does has moved it
+    named = asked if asked in trusted else factory or next(iter(trusted), "")
+    if named:
+        return {"module": named}
+    advice = f"\n  If it is yours, name it: --module {asked}" if FACTORY.fullmatch(asked) else ""
+    raise CheckpointError(
+        f"{source} asks for the function {asked[:80]!a}, but no file decides which code is "
+        f"run{advice}"
+    )
 
 
 def _describe(tensors: dict[str, Tensor], path: Path, norm: str | None) -> Json:
@@ -266,13 +315,17 @@ def read_space(content: Json) -> SearchSpace:
     return SearchSpace(dimensions, {int(k): tuple(v) for k, v in content["forms"].items()})
 
 
-def load_supernet(path: Path) -> tuple[Supernet, Network]:
+def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, Network]:
     """A trained supernet from its run folder or file.
+
+    Args:
+        path: The folder or file.
+        trusted: See `load_network`.
 
     Raises:
         CheckpointError: The file is missing, damaged, or holds a plain generator.
     """
-    network = load_network(path)
+    network = load_network(path, trusted=trusted)
     return as_supernet(network), network
 
 

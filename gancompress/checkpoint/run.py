@@ -16,9 +16,12 @@ from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
 from gancompress.config import DataOptions, Section, differences, dump_options
 from gancompress.data import Splits, make_splits
 from gancompress.errors import ConfigError
+from gancompress.paths import inside
 
 # what may change between two starts of one run, as no result depends on it
 COSMETIC = ("log", "run", "data.cache_gb", "workers")
+# what is opened where it is, or has files put into it; others take the place of a link
+WRITTEN_THROUGH = (".lock", "log.jsonl", "trials.jsonl", "samples", "pseudo_pairs.npy")
 
 
 class RunFolder:
@@ -55,9 +58,12 @@ class RunFolder:
                 the result of other options goes, as a stage that stops early must not show it.
 
         Raises:
-            ConfigError: Another process is at work here, or the options differ.
+            ConfigError: Another process is at work here, the options differ, or a link would have
+                something written outside the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN_THROUGH:
+            inside(self.path, name)
         with open(self.path / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

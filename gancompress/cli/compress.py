@@ -38,9 +38,10 @@ from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, export_network
 from gancompress.metrics import all_scores
+from gancompress.paths import inside
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.search import Evaluator, SearchResult, search
-from gancompress.search.plan import bounded, refuse_early
+from gancompress.search.plan import bounded, plan_search, refuse_early
 from gancompress.search.quality import load_quality
 from gancompress.search.summary import (
     answers_table,
@@ -58,13 +59,24 @@ S = TypeVar("S", bound=Section)
 
 @dataclass
 class Stages:
-    """The resolved options of all stages."""
+    """The resolved options of all stages.
+
+    Attributes:
+        run: The folder of the compression.
+        teacher: None where the supernet starts from finished weights.
+        supernet: Of the distillation.
+        search: Of the search.
+        export: Formats to write.
+        trusted: Factories that the user has named, in the options or by flags: the folders of the
+            stages may ask for them.
+    """
 
     run: Path
     teacher: TeacherOptions | None
     supernet: SupernetOptions
     search: SearchOptions
     export: tuple[str, ...]
+    trusted: tuple[str, ...]
 
 
 @dataclass
@@ -109,9 +121,10 @@ def run_compress(context: Context) -> None:
         _announce(context, "teacher", stages.teacher.run)
         train_teacher(stages.teacher, context.device)
     _announce(context, "supernet", stages.supernet.run)
-    train_supernet(stages.supernet, context.device)
+    train_supernet(stages.supernet, context.device, stages.trusted)
     _announce(context, "search", stages.search.run)
-    result = search(stages.search, context.device)
+    plan = plan_search(stages.search, context.device, stages.trusted)
+    result = search(stages.search, context.device, plan)
     show_result(context, result)
     context.say("export and report")
     finished = _finish(stages, result, context.device)
@@ -165,7 +178,9 @@ def load_stages(context: Context) -> Stages:
         raise ConfigError(
             f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}"
         )
-    return Stages(options.run, teacher, supernet, found, options.export)
+    module = supernet.teacher.module
+    trusted = (*context.args.module, *([module] if module else []))
+    return Stages(options.run, teacher, supernet, found, options.export, trusted)
 
 
 def preflight(stages: Stages, device: torch.device) -> Supernet:
@@ -177,12 +192,12 @@ def preflight(stages: Stages, device: torch.device) -> Supernet:
     """
     size = stages.search.size or stages.supernet.data.crop_size
     if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
-        net, _ = load_supernet(stages.supernet.run)
+        net, _ = load_supernet(stages.supernet.run, stages.trusted)
         _check_search(net, size, stages, device)
         return net
     source = stages.supernet.teacher
     if stages.teacher is None or RunFolder(stages.teacher.run).is_done:
-        teacher = load_teacher(source)
+        teacher = load_teacher(source, stages.trusted)
     else:
         if source.weights != stages.teacher.run:
             raise ConfigError(
@@ -210,12 +225,12 @@ def _announce(context: Context, stage: str, run: Path) -> None:
 
 
 def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finished:
-    teacher = load_network(stages.supernet.run / TEACHER_FILE)
+    teacher = load_network(stages.supernet.run / TEACHER_FILE, trusted=stages.trusted)
     networks = {"teacher": teacher}
     smallest_budget = {str(trial.subnet): budget for budget, trial in result.chosen.items()}
     for subnet, budget in smallest_budget.items():  # one subnet may be the best under several
         label = f"subnet <= {budget.label}"
-        networks[label] = load_model(stages.supernet.run, subnet)
+        networks[label] = load_model(stages.supernet.run, subnet, trusted=stages.trusted)
     splits = run_splits(stages.supernet.run, stages.supernet.data)
     split = "test" if splits.files("test", input_side(stages.supernet.data)) else "search"
     images = load_split(stages.supernet.data, split, result.size, splits)
@@ -246,7 +261,7 @@ def _export(stages: Stages, finished: Finished) -> dict[str, Path]:
             continue
         network.module.to("cpu")
         for kind in stages.export:
-            path = stages.run / "export" / f"{network.header['subnet']}{FORMATS[kind].suffix}"
+            path = inside(stages.run, f"export/{network.header['subnet']}{FORMATS[kind].suffix}")
             proof = export_network(network, kind, path, images)
             files[f"{label} ({kind}, differs by {proof.max_difference:.2g})"] = path
     return files
@@ -325,7 +340,7 @@ def _previews(
     stages: Stages, finished: Finished, result: SearchResult
 ) -> dict[str, dict[str, Tensor]]:
     """What members of the fronts make of a few of the unseen images."""
-    net, _ = load_supernet(stages.supernet.run)
+    net, _ = load_supernet(stages.supernet.run, stages.trusted)
     judge = finished.evaluator
     evaluator = replace(judge, net=net.to(judge.device))
     if norms_with_statistics(net.generator):

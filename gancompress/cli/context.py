@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gancompress.checkpoint.network import FACTORY
 from gancompress.errors import ConfigError
 
 
@@ -62,6 +63,45 @@ def common_flags() -> argparse.ArgumentParser:
     )
     group.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
     return parser
+
+
+def module_flag(command: argparse.ArgumentParser) -> None:
+    """The only way in which a command comes to import anybody's code."""
+    command.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="your function that makes a network which is not one of ours; a file that asks for "
+        "it is not obeyed without this; may be repeated, the first is for tensors that ask for "
+        "nothing",
+    )
+
+
+def check_modules(args: argparse.Namespace) -> None:
+    """Refuse what cannot be the name of a function, whether or not a file asks for it.
+
+    Raises:
+        ConfigError: A `--module` is malformed.
+    """
+    for name in getattr(args, "module", []):
+        if not FACTORY.fullmatch(name):
+            raise ConfigError(f"--module '{name}' is no factory; write package.module:factory")
+
+
+def own_module(args: argparse.Namespace) -> str | None:
+    """The first `--module`: of a MODEL whose file says nothing."""
+    return next(iter(args.module), None)
+
+
+def code_flag(command: argparse.ArgumentParser) -> None:
+    """For commands that take an exported file."""
+    command.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="open a .pt2 file, which may run any code while it is read: only for files of your "
+        "own or from somebody you trust",
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from gancompress.cli.context import Context, existing, warn
+from gancompress.cli.context import Context, existing, module_flag, own_module, warn
 from gancompress.cli.files import refuse_options
 from gancompress.cost import format_count
 from gancompress.demo import (
@@ -53,6 +53,7 @@ def demo_flags(command: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=f"how to store weights, computing stays in float32: {', '.join(WEIGHTS)}",
     )
+    module_flag(command)
     command.add_argument("--open", action="store_true", help="show the page in your browser")
     target = command.add_mutually_exclusive_group()
     target.add_argument(
@@ -74,7 +75,7 @@ def run_demo(context: Context) -> None:
             raise ConfigError(f"{path} is a finished bundle; only its run can make another one")
         source = None
     else:
-        source = find_source(path, args.subnet)
+        source = find_source(path, args.subnet, own_module(args), args.module)
     if args.dry_run:
         _dry_run(context, path, source)
     elif args.bundle and source:

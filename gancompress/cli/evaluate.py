@@ -13,7 +13,14 @@ import torch
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import run_stage, supernet_of
-from gancompress.cli.context import Context, existing, warn
+from gancompress.cli.context import (
+    Context,
+    code_flag,
+    existing,
+    module_flag,
+    own_module,
+    warn,
+)
 from gancompress.cli.scores import SUBJECTS, scores_table
 from gancompress.data import Split, load_split, save_image, spread, stack
 from gancompress.errors import ConfigError, GanCompressError
@@ -27,14 +34,18 @@ from gancompress.evaluation import (
     choose_data,
     evaluated_images,
 )
-from gancompress.inference import Generator, load_generator
+from gancompress.inference import Generator, LoadedGenerator, load_generator
 from gancompress.metrics.features import FeatureNetwork, load_features
-from gancompress.metrics.perceptual import Lpips
+from gancompress.metrics.perceptual import BACKBONES, Lpips
 from gancompress.metrics.segmentation import Judge, load_judge
+from gancompress.metrics.weights import find_weights
+from gancompress.paths import inside
 from gancompress.report import ImageRow, Report, Table, aligned_text, write_report
 from gancompress.training.stages import TEACHER_FILE
 
 NUM_ROWS = 24
+DEFAULT_FEATURES = "inception"
+DEFAULT_LPIPS = "alex"
 MAX_STRAYS = 0.6
 """Share of the inputs' pixels that may show none of the judge's label colours. JPEG borders make up
 to 0.34 of a label image of facades, 0.15 of all; of its photos it is at least 0.997."""
@@ -46,7 +57,7 @@ def evaluate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, help="run folder, checkpoint, or ONNX file")
     command.add_argument("data", type=Path, help="root of testA/ testB/, or of AB pairs in test/")
     command.add_argument("--subnet", help="config string; for a supernet or search")
-    command.add_argument("--module", help="package.module:factory of a foreign network")
+    module_flag(command)
     command.add_argument("--split", default="test", choices=("train", "search", "test"))
     command.add_argument("--direction", choices=("AtoB", "BtoA"), help="AtoB by default")
     command.add_argument(
@@ -54,14 +65,15 @@ def evaluate_flags(command: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME[=FILE]",
         help="network of distances between sets, such as mobilenet_v1_0.75=FILE; may be repeated; "
-        "'none' for no such distances; inception by default",
+        "'none' for no such distances; inception by default where it is on this machine, and "
+        "downloaded where it is named",
     )
     command.add_argument(
         "--lpips",
         action="append",
         metavar="NET[=FILE]",
         help="alex, squeeze or vgg, with a file of its backbone; may be repeated; 'none' for none; "
-        "alex by default",
+        "alex by default where it is on this machine, and downloaded where it is named",
     )
     command.add_argument("--segmenter", type=Path, help="run of `gancompress segmenter`, for mIoU")
     command.add_argument("--teacher", type=Path, help="any MODEL; a run's own teacher by default")
@@ -70,6 +82,7 @@ def evaluate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch-size", type=int, default=1)
     command.add_argument("--workers", type=int, default=2, help="threads that decode images")
     command.add_argument("--output", type=Path, help="folder for scores, images and page")
+    code_flag(command)
 
 
 @dataclass(frozen=True)
@@ -128,11 +141,11 @@ def _plan(context: Context) -> _Plan:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is at least 1, not {value}")
-    loaded = load_generator(model, args.subnet, args.module, context.device)
+    loaded = _load(context, model, args.subnet, own_module(args))
     generators, stride = {"output": loaded.run}, loaded.stride
     teacher = args.teacher or _own_teacher(model)
     if teacher is not None:
-        other = load_generator(existing(teacher, "teacher"), None, None, context.device)
+        other = _load(context, existing(teacher, "teacher"), None, None)
         generators["teacher"], stride = other.run, max(stride, other.stride)
     data = choose_data(args.data, args.split, model, args.direction)
     if args.segmenter and not data.is_paired:
@@ -151,6 +164,20 @@ def _plan(context: Context) -> _Plan:
     return _Plan(model, data, size, _output(args, data.options.direction), generators)
 
 
+def _load(
+    context: Context, model: Path, subnet: str | None, factory: str | None
+) -> LoadedGenerator:
+    args = context.args
+    return load_generator(
+        model,
+        subnet,
+        factory,
+        context.device,
+        trusted=args.module,
+        allow_code=args.allow_code,
+    )
+
+
 def _own_teacher(model: Path) -> Path | None:
     """The teacher that a run's student was distilled from."""
     if run_stage(model) not in ("supernet", "search", "finetune"):
@@ -166,7 +193,7 @@ def _output(args: argparse.Namespace, direction: str) -> Path:
     back = "-BtoA" if direction == "BtoA" else ""
     what = f"{args.split}{f'-{args.subnet}' if args.subnet else ''}{back}"
     if model.is_dir() and run_stage(model) is not None:
-        return model / "evaluation" / what
+        return inside(model, f"evaluation/{what}")
     name = model.stem if model.is_file() else model.name
     if name.startswith("latest_net_"):  # every training has one; its folder has the name
         name = f"{model.resolve().parent.name}-{name}"
@@ -193,27 +220,39 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
     left_out: list[str] = []
     features: list[FeatureNetwork] = []
     useless = _why_no_distances(plan, args.max_images)
-    for name, source in _named("--features", args.features, "inception"):
+    for name, source in _named("--features", args.features, DEFAULT_FEATURES):
         what = f"fid[{name}], kid[{name}]"
         if useless:
             left_out.append(f"{what}: {useless}")
             continue
         try:
+            _find_default(args.features, name)
             features.append(load_features(name, source, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.features, what, error, left_out)
     lpips: list[Lpips] = []
     compared = plan.data.is_paired or "teacher" in plan.generators
-    for name, source in _named("--lpips", args.lpips, "alex" if compared else None):
+    for name, source in _named("--lpips", args.lpips, DEFAULT_LPIPS if compared else None):
         if not compared:
             left_out.append(f"lpips[{name}]: the data has no pairs, and there is no --teacher")
             continue
         try:
+            _find_default(args.lpips, BACKBONES[DEFAULT_LPIPS].weights)
             lpips.append(Lpips(name, Path(source) if source else None, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.lpips, f"lpips[{name}]", error, left_out)
     judge = load_judge(args.segmenter, context.device) if args.segmenter else None
     return Instruments(features, lpips, judge, seed=args.seed or 0), left_out
+
+
+def _find_default(asked: list[str] | None, weights: str) -> None:
+    """Have nothing downloaded that the user has not asked for by its name.
+
+    Raises:
+        CheckpointError: A default's weights are not on this machine.
+    """
+    if asked is None:
+        find_weights(weights, fetch=False)
 
 
 def _why_no_distances(plan: _Plan, max_images: int | None) -> str | None:
@@ -316,7 +355,8 @@ def _write(
 
 def _clear(output: Path) -> None:
     """Remove the images of an earlier evaluation into this folder, and nothing else."""
+    folders = [inside(output, f"images/{subject}") for subject in SUBJECTS]
     if (output / "scores.json").is_file():
-        for subject in SUBJECTS:
-            for path in (output / "images" / subject).glob("*.png"):
+        for folder in folders:
+            for path in folder.glob("*.png"):
                 path.unlink()

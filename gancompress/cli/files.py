@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gancompress.checkpoint.models import describe, load_model, run_data, run_splits
 from gancompress.checkpoint.network import Network
-from gancompress.cli.context import Context, existing
+from gancompress.cli.context import Context, existing, own_module
 from gancompress.config import DataOptions
 from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
@@ -19,6 +19,7 @@ from gancompress.export.formats import require_format
 from gancompress.export.graphs import WEIGHTS
 from gancompress.export.rewrites import CHOICES
 from gancompress.inference import TranslateOptions, load_generator, translate_path
+from gancompress.paths import file_name, inside
 
 NUM_PROOF_IMAGES = 16
 
@@ -51,9 +52,11 @@ def run_export(context: Context) -> None:
     refuse_options(context)
     options = ExportOptions(args.uint8, args.weights, args.rewrite)
     kind = require_format(args.to, options)
-    network = load_model(existing(args.model, "model"), args.subnet, args.module)
+    network = load_model(
+        existing(args.model, "model"), args.subnet, own_module(args), trusted=args.module
+    )
     folder = args.model if args.model.is_dir() else args.model.parent
-    path = args.output or folder / "export" / _file_name(network, args.to, options)
+    path = args.output or inside(folder, f"export/{_file_name(network, args.to, options)}")
     if context.args.dry_run:
         context.say(f"would write {path}: {describe(network)}")
         context.result({"path": str(path), **describe(network)})
@@ -67,7 +70,9 @@ def run_export(context: Context) -> None:
 
 
 def _file_name(network: Network, kind: str, options: ExportOptions) -> str:
-    stem = "latest_net_G" if kind == "pth" else str(network.header.get("subnet", "generator"))
+    stem = "latest_net_G"
+    if kind != "pth":
+        stem = file_name(network.header.get("subnet", "generator"), network.source)
     forms = (".uint8" * options.uint8, f".{options.weights}" * (options.weights != "float32"))
     return f"{stem}{''.join(forms)}{FORMATS[kind].suffix}"
 
@@ -148,7 +153,14 @@ def run_translate(context: Context) -> None:
     """Translate an image, a folder or a video."""
     args = context.args
     refuse_options(context)
-    loaded = load_generator(args.model, args.subnet, args.module, context.device)
+    loaded = load_generator(
+        args.model,
+        args.subnet,
+        own_module(args),
+        context.device,
+        trusted=args.module,
+        allow_code=args.allow_code,
+    )
     options = TranslateOptions(
         batch_size=args.batch_size,
         stride=loaded.stride,

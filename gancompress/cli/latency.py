@@ -15,7 +15,7 @@ import torch
 
 from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.checkpoint.network import load_supernet
-from gancompress.cli.context import Context, existing, warn
+from gancompress.cli.context import Context, existing, module_flag, warn
 from gancompress.cost.eager import EagerBench
 from gancompress.cost.steps import plan_of
 from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, survey
@@ -23,6 +23,7 @@ from gancompress.cost.table import Device, check_device_name
 from gancompress.elastic import Supernet
 from gancompress.errors import ConfigError
 from gancompress.export.bench import OnnxBench
+from gancompress.paths import inside
 from gancompress.tables import lookup
 
 LEAST_ROUNDS = 3
@@ -66,6 +67,7 @@ def latency_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runtime", default="onnxruntime", help="onnxruntime or eager")
     command.add_argument("--rounds", type=int, default=15, help="timed images of each subnet")
     command.add_argument("--output", type=Path, help="file; RUN/devices/NAME.json by default")
+    module_flag(command)
 
 
 def run_latency(context: Context) -> None:
@@ -74,7 +76,7 @@ def run_latency(context: Context) -> None:
     _check_flags(args)
     make_bench = lookup(BENCHES, args.runtime, "runtime")
     target = _target(context)
-    path = args.output or args.run / "devices" / f"{args.device_name}.json"
+    path = args.output or inside(args.run, f"devices/{args.device_name}.json")
     options = SurveyOptions(rounds=args.rounds, seed=args.seed or 0)
     choice = choose_subnets(target.net, plan_of(target.net, target.size), options)
     plural = "s" if target.threads > 1 else ""
@@ -123,7 +125,8 @@ def _check_flags(args: Any) -> None:
 def _target(context: Context) -> Target:
     args = context.args
     run = existing(args.run, "run folder")
-    net, network = load_supernet(supernet_of(run) if run_stage(run) == "search" else run)
+    folder = supernet_of(run) if run_stage(run) == "search" else run
+    net, network = load_supernet(folder, args.module)
     side = args.size or int(network.header.get("image_size", 256))
     if side % network.stride:
         raise ConfigError(

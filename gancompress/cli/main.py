@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import warnings
@@ -16,7 +15,15 @@ import torch
 
 from gancompress import __version__
 from gancompress.cli.compress import run_compress
-from gancompress.cli.context import Context, choose_device, common_flags, warn
+from gancompress.cli.context import (
+    Context,
+    check_modules,
+    choose_device,
+    code_flag,
+    common_flags,
+    module_flag,
+    warn,
+)
 from gancompress.cli.demo import demo_flags, run_demo
 from gancompress.cli.evaluate import evaluate_flags, run_evaluate
 from gancompress.cli.files import export_flags, run_export, run_translate
@@ -59,13 +66,18 @@ def make_parser() -> argparse.ArgumentParser:
         ("teacher", "train a pix2pix or CycleGAN teacher"),
         ("supernet", "distil the once-for-all student from a teacher"),
     ):
-        add(name, text).add_argument("options", type=Path, help="an options file (YAML)")
+        command = add(name, text)
+        command.add_argument("options", type=Path, help="an options file (YAML)")
+        if name != "teacher":
+            module_flag(command)
     command = add("search", "the front of subnets, and the best under each budget")
     command.add_argument("run", type=Path, help="a supernet's run folder, or an options file")
     search_flags(command)
+    module_flag(command)
     command = add("finetune", "train one extracted subnet further")
     command.add_argument("run", type=Path, help="run folder of the supernet or search")
     command.add_argument("--subnet", required=True, help="config string")
+    module_flag(command)
     segmenter_flags(add("segmenter", "train the judge of mIoU on the real pairs of a data set"))
     command = add("export", "a file, and a proof that it computes the same images")
     command.add_argument("model", type=Path, help="run folder or checkpoint")
@@ -79,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=1)
     command.add_argument("--size", type=int, help="resize the shorter side to this first")
     command.add_argument("--format", default="png", help="of outputs in a folder")
+    code_flag(command)
     profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
     latency_flags(add("latency", "measure once what operations take on this machine"))
     demo_flags(add("demo", "a page where one draws and sees, computed by the browser"))
@@ -88,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _model_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--subnet", help="config string; for a supernet or search")
-    command.add_argument("--module", help="package.module:factory of a foreign network")
+    module_flag(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,9 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    if Path.cwd().as_posix() not in sys.path:  # factories of the user's own modules
-        sys.path.insert(0, os.getcwd())
     try:
+        check_modules(args)
         context = Context(args, choose_device(args.device))
         with torch.random.fork_rng(devices=[]), _terminations_interrupt():
             COMMANDS[args.command](context)

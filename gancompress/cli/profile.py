@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from gancompress.checkpoint.network import Network, build_network
-from gancompress.cli.context import Context
+from gancompress.cli.context import Context, code_flag, module_flag, own_module
 from gancompress.cli.files import refuse_options
-from gancompress.cli.subjects import NetworkSubject, Size, Subject, open_subject
+from gancompress.cli.subjects import Choice, NetworkSubject, Size, Subject, open_subject
 from gancompress.cost import Comparison, Latency, Timings, format_count, pinned_threads, time_calls
 from gancompress.cost.latency import MIN_ROUNDS
 from gancompress.errors import ConfigError
@@ -71,7 +71,7 @@ def profile_flags(command: argparse.ArgumentParser) -> None:
     """The flags of `gancompress profile`."""
     command.add_argument("model", nargs="?", type=Path, help="run, checkpoint, exported file")
     command.add_argument("--subnet", help="config string; for a supernet or search")
-    command.add_argument("--module", help="package.module:factory of a foreign network")
+    module_flag(command)
     command.add_argument("--generator", help="a generator family by name, untrained")
     command.add_argument("--config-str", help="widths such as 16_16_32_16_32_32_16_16, untrained")
     command.add_argument("--ngf", type=int, help="of --generator, 64 by default")
@@ -82,6 +82,7 @@ def profile_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rounds", type=int, default=21, help="timed images")
     command.add_argument("--no-latency", action="store_true", help="count only, measure nothing")
     command.add_argument("--against", type=Path, help="another MODEL to measure in turn")
+    code_flag(command)
 
 
 def run_profile(context: Context) -> None:
@@ -92,7 +93,7 @@ def run_profile(context: Context) -> None:
     threads = args.threads or torch.get_num_threads()
     subjects = [_subject(args, threads)]
     if args.against is not None:
-        subjects.append(open_subject(args.against, None, None, threads))
+        subjects.append(_opened(args, args.against, Choice(), threads))
     size = _image_size(args.size, subjects)
     profiles = [_counted(subject, size, context.device, threads) for subject in subjects]
     comparison = None
@@ -126,7 +127,8 @@ def _check_flags(args: Any) -> None:
         what = f"not {' and '.join(given)} together" if given else "and none of them is given"
         raise ConfigError(f"profile takes one of {', '.join(ways)}, {what}")
     for flag, owner in OWNERS.items():
-        if getattr(args, flag) not in (None, False) and owner != given[0]:
+        is_of_other = flag == "module" and args.against is not None
+        if getattr(args, flag) not in (None, False, []) and owner != given[0] and not is_of_other:
             raise ConfigError(f"--{flag} belongs to {owner}; with {given[0]} it says nothing")
     if args.ngf is not None and given == ["MODEL"]:
         raise ConfigError("--ngf belongs to --generator and --config-str; MODEL has its own widths")
@@ -140,7 +142,7 @@ def _check_flags(args: Any) -> None:
 
 def _subject(args: Any, threads: int) -> Subject:
     if args.model is not None:
-        return open_subject(args.model, args.subnet, args.module, threads)
+        return _opened(args, args.model, Choice(args.subnet, own_module(args)), threads)
     if args.generator is not None:
         options = {"name": args.generator, "ngf": args.ngf or 64, "norm": args.norm or "instance"}
         network = build_network({"generator": options}, "--generator")
@@ -148,6 +150,10 @@ def _subject(args: Any, threads: int) -> Subject:
     module = build_config(args.config_str, args.ngf, args.legacy).eval()
     network = Network(module, {"config": args.config_str}, CONFIG_STRIDE, "--config-str")
     return NetworkSubject(f"--config-str {args.config_str}", network)
+
+
+def _opened(args: Any, path: Path, choice: Choice, threads: int) -> Subject:
+    return open_subject(path, choice, threads, args.module, args.allow_code)
 
 
 def _image_size(text: str | None, subjects: list[Subject]) -> Size:

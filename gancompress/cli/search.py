@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
 from gancompress.elastic import SearchSpace, Subnet
 from gancompress.errors import ConfigError, DataError
+from gancompress.metrics.features import is_factory
 from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
@@ -54,7 +56,7 @@ def search_flags(command: argparse.ArgumentParser) -> None:
 def run_search(context: Context) -> None:
     """Find the front of subnets, and the best under each budget."""
     options = _options(context)
-    plan = plan_search(options, context.device)
+    plan = plan_search(options, context.device, context.args.module)
     space, size = plan.net.space, plan.size
     everything = plan.everything
     low, high = (everything.values(space.genomes([s]), "macs")[0] for s in _ends(space))
@@ -121,11 +123,30 @@ def _options(context: Context) -> SearchOptions:
     if path.is_file():
         return load_options(SearchOptions, path, texts)
     if run_stage(path) == "search":
-        return load_options(SearchOptions, stage_folder(path) / "config.yaml", texts)
+        return _stored_options(stage_folder(path), texts)
     if run_stage(path) != "supernet":
         raise ConfigError(f"{path} is no run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
+
+
+def _stored_options(run: Path, texts: list[str]) -> SearchOptions:
+    """The options in a search's run folder, with what the user says now.
+
+    Raises:
+        ConfigError: Its features come out of a function that only the folder names.
+    """
+    config = run / "config.yaml"
+    options = load_options(SearchOptions, config, [f"run={json.dumps(str(run))}", *texts])
+    said = load_options(SearchOptions, config, ["features={}", *texts]).features
+    for name, source in options.features.items():
+        if is_factory(name, source) and said.get(name) != source:
+            value = shlex.quote(f"features={json.dumps(options.features)}")
+            raise ConfigError(
+                f"{config} asks for the function {source[:80]!a}, but no file decides which code "
+                f"is run\n  If it is yours, name it: --set {value}"
+            )
+    return options
 
 
 def _ends(space: SearchSpace) -> tuple[Subnet, Subnet]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from gancompress.checkpoint.models import load_model
 from gancompress.checkpoint.network import Network
 from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
-from gancompress.cost.onnx import onnx_costs
+from gancompress.cost.onnx import external_files, onnx_costs
 from gancompress.elastic import CostModel
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import FORMATS, OnnxGenerator, OpenVinoGenerator, ProgramGenerator
@@ -136,7 +136,7 @@ class OnnxSubject(Subject):
         if height and width:
             self.image_size = (height, width)
         self.channels = channels or 3
-        files = [path, *_external_files(path)]
+        files = [path, *external_files(path)]
         self.size_bytes = sum(file.stat().st_size for file in files)
         self.size_of = " + ".join(file.name for file in files)
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
@@ -167,13 +167,16 @@ class ExportedSubject(Subject):
     Args:
         path: The file.
         threads: Of the computation.
+        allow_code: See `ProgramGenerator`.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, allow_code: bool) -> None:
         kind = FORMATS["openvino" if path.suffix == ".xml" else "pt2"]
         self.path = path
         self.body: OpenVinoGenerator | ProgramGenerator = (
-            OpenVinoGenerator(path, threads) if path.suffix == ".xml" else ProgramGenerator(path)
+            OpenVinoGenerator(path, threads)
+            if path.suffix == ".xml"
+            else ProgramGenerator(path, allow_code=allow_code)
         )
         header = self.body.header
         name = "OpenVINO" if path.suffix == ".xml" else "torch.export"
@@ -218,14 +221,30 @@ class ExportedSubject(Subject):
         return lambda: self.body(image)
 
 
-def open_subject(path: Path, subnet: str | None, factory: str | None, threads: int) -> Subject:
+@dataclass(frozen=True)
+class Choice:
+    """What flags say of one MODEL.
+
+    Attributes:
+        subnet: Which subnet of a supernet or search; see `load_model` for the default.
+        factory: `package.module:factory` for the tensors of a network that is not ours.
+    """
+
+    subnet: str | None = None
+    factory: str | None = None
+
+
+def open_subject(
+    path: Path, choice: Choice, threads: int, trusted: Collection[str], allow_code: bool
+) -> Subject:
     """The generator of a run folder, a checkpoint or an exported file.
 
     Args:
         path: Any MODEL.
-        subnet: Which subnet of a supernet or search; see `load_model` for the default.
-        factory: `package.module:factory` for the tensors of a network that is not ours.
+        choice: What the user has said of this MODEL.
         threads: Of an exported file's computation.
+        trusted: Factories that its file may ask for.
+        allow_code: See `ProgramGenerator`.
 
     Raises:
         CheckpointError: The file is damaged, or its tensors do not fit.
@@ -233,24 +252,13 @@ def open_subject(path: Path, subnet: str | None, factory: str | None, threads: i
         SpaceError: The subnet does not belong to the supernet.
     """
     if existing(path, "model").suffix not in (".onnx", ".xml", ".pt2"):
-        return NetworkSubject(str(path), load_model(path, subnet, factory, calibrate=False))
-    if subnet is not None or factory is not None:
+        network = load_model(path, choice.subnet, choice.factory, False, trusted)
+        return NetworkSubject(str(path), network)
+    if choice != Choice():
         raise ConfigError(f"{path} holds one network; --subnet and --module say nothing")
-    return OnnxSubject(path, threads) if path.suffix == ".onnx" else ExportedSubject(path, threads)
-
-
-def _external_files(path: Path) -> list[Path]:
-    """Where an ONNX file keeps weights outside itself; only files in or below its folder."""
-    model, folder = onnx.load(path, load_external_data=False), path.parent.resolve()
-    locations = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = sorted({(folder / location).resolve() for location in locations})
-    return [file for file in files if file.is_relative_to(folder) and file.is_file()]
+    if path.suffix == ".onnx":
+        return OnnxSubject(path, threads)
+    return ExportedSubject(path, threads, allow_code)
 
 
 def _kind(network: Network) -> str:

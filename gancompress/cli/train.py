@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gancompress.checkpoint.models import supernet_of
+from gancompress.checkpoint.models import stage_folder, supernet_of
 from gancompress.checkpoint.network import Network, build_network, load_supernet
 from gancompress.checkpoint.run import RunFolder, planned_splits
 from gancompress.cli.context import Context, existing
@@ -41,20 +41,22 @@ def run_supernet(context: Context) -> None:
     """Distil the once-for-all student from a teacher."""
     options = load_options(SupernetOptions, context.args.options, context.overrides())
     if context.args.dry_run:
-        teacher = load_teacher(options.teacher)
+        teacher = load_teacher(options.teacher, context.args.module)
         net = make_student(options.student, teacher).net
         _dry_run(context, options, teacher, net)
         return
-    _finish(context, options.run, train_supernet(options, context.device))
+    _finish(context, options.run, train_supernet(options, context.device, context.args.module))
 
 
 def run_finetune(context: Context) -> None:
     """Train one extracted subnet further."""
     supernet = supernet_of(existing(context.args.run, "run folder"))
     before = supernet_options(supernet)
-    subnet = str(load_supernet(supernet)[0].space.parse(context.args.subnet))
+    trusted = context.args.module
+    subnet = str(load_supernet(supernet, trusted)[0].space.parse(context.args.subnet))
     raw: dict[str, Any] = {
-        "run": str(supernet.parent / f"finetune-{subnet}"),
+        # beside the folder that the user has named, wherever that one says its supernet is
+        "run": str(stage_folder(context.args.run).parent / f"finetune-{subnet}"),
         "supernet": str(supernet),
         "subnet": subnet,
         "loss": before.loss.model_dump(mode="json"),
@@ -66,7 +68,7 @@ def run_finetune(context: Context) -> None:
         context.say(dump_options(options))
         context.result(options.model_dump(mode="json"))
         return
-    _finish(context, options.run, finetune(options, context.device))
+    _finish(context, options.run, finetune(options, context.device, trusted))
 
 
 def _finish(context: Context, run: Path, scores: dict[str, Any]) -> None:

@@ -247,7 +247,8 @@ def _hue_matrices(angles: Tensor) -> Tensor:
     cos, sin, zero = torch.cos(angles), torch.sin(angles), torch.zeros_like(angles)
     rows = [zero + 1, zero, zero, zero, cos, -sin, zero, sin, cos]
     rotation = torch.stack(rows, 1).view(-1, 3, 3)
-    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    matrices: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return matrices
 
 
 def augment(

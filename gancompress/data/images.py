@@ -211,6 +211,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Path of a temporary file beside `path` that replaces it when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to anywhere
     try:
         yield temporary
         temporary.replace(path)

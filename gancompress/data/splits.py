@@ -12,13 +12,14 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gancompress.config import DataOptions
 from gancompress.data.hashing import file_digests
 from gancompress.data.listing import SIDES, Source, find_sources
 from gancompress.errors import DataError
+from gancompress.paths import relative_name
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "search", "test")
@@ -145,9 +146,7 @@ class Splits:
 
 def _parse(images: dict[str, str]) -> Images:
     for name, digest in images.items():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{name} is outside the data folder")
+        relative_name(name)
         if not isinstance(digest, str):
             raise TypeError(f"{name} has no hash")
     return tuple(Listed(name, digest) for name, digest in images.items())

@@ -28,6 +28,7 @@ from gancompress.demo.manifest import (
 from gancompress.demo.sources import Offer, Source, macs_and_params
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import ExportOptions, export_network
+from gancompress.paths import inside
 
 NUM_PROOF_IMAGES = 16
 LARGE = 128  # pixels; on smaller images rewrites for browsers gain nothing (docs/results.md)
@@ -63,7 +64,7 @@ def kept_bundle(source: Source, options: BundleOptions, say: Callable[[str], Non
         CheckpointError: The weights cannot be used.
         ExportError: A file would compute other images.
     """
-    folder = source.path / "demo"
+    folder = inside(source.path, "demo")
     try:
         if read_manifest(folder).source == fingerprint(source, options):
             read_bundle(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from gancompress.checkpoint.files import write_atomic
 from gancompress.demo.manifest import NAME, sha256
 from gancompress.errors import ConfigError
+from gancompress.paths import inside, relative_name
 
 LIST = "files.json"
 """SHA-256 of every other file that was written, by path; two while a file is being replaced."""
@@ -28,10 +29,13 @@ def publish(folder: Path, contents: Mapping[str, bytes]) -> None:
         contents: By path below the folder, with forward slashes.
 
     Raises:
-        ConfigError: The folder holds something else, or files that somebody has changed.
+        ConfigError: The folder holds something else, files that somebody has changed, or links
+            that lead out of it.
     """
     before = written_before(folder)
     new = {name: [sha256(content)] for name, content in contents.items()}
+    for name in {LIST, PARTIAL_LIST} | before.keys() | new.keys():
+        inside(folder, name)
     for name, digests in before.items():
         if not _is_one_of(folder / name, digests):
             raise ConfigError(
@@ -73,9 +77,8 @@ def written_before(folder: Path) -> dict[str, list[str]]:
         return {}
     try:
         content = json.loads((folder / LIST).read_bytes())
-        names = [Path(name) for name in content]
-        if any(path.is_absolute() or ".." in path.parts for path in names):
-            raise ValueError
+        for name in content:
+            relative_name(name)
         return {name: list(digests) for name, digests in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.paths import inside
 
 NAME = "front.json"
 Role = Literal["subnet", "teacher", "generator"]
@@ -155,15 +156,13 @@ def read_bundle(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
     """A bundle with the contents of its files, which are those that it was made with.
 
     Raises:
-        ConfigError: There is no manifest.
-        CheckpointError: The manifest or a file is damaged, missing, or a link to elsewhere.
+        ConfigError: There is no manifest, or a file is a link to elsewhere.
+        CheckpointError: The manifest or a file is damaged or missing.
     """
     manifest = read_manifest(folder)
     contents = {}
     for name, digest in manifest.files().items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{path} is a link out of its bundle")
+        path = inside(folder, name)
         content = path.read_bytes() if path.is_file() else None
         if content is None or sha256(content) != digest:
             state = "is missing" if content is None else "is not the file that the bundle lists"

@@ -63,13 +63,20 @@ class Source:
     files: tuple[Path, ...]
 
 
-def find_source(path: Path, subnets: Sequence[str] = ()) -> Source:
+def find_source(
+    path: Path,
+    subnets: Sequence[str] = (),
+    factory: str | None = None,
+    trusted: Sequence[str] = (),
+) -> Source:
     """The networks of a run folder of any stage, of a compression, or of a checkpoint.
 
     Args:
         path: Any MODEL that PyTorch runs.
         subnets: Config strings of the subnets to offer; by default some along the front of a
             search, or uniform ones of a supernet.
+        factory: `package.module:factory` for the tensors of a network that is not ours.
+        trusted: Factories that its files may ask for, see `load_network`.
 
     Raises:
         SpaceError: A subnet does not belong to the supernet.
@@ -79,17 +86,17 @@ def find_source(path: Path, subnets: Sequence[str] = ()) -> Source:
     path = _stage_of_compression(path)
     stage = run_stage(path)
     if stage == "search":
-        return _of_search(path, subnets)
-    network = load_network(path)
+        return _of_search(path, subnets, trusted)
+    network = load_network(path, factory, trusted=trusted)
     if "space" in network.header:
-        return _of_supernet(path, network, subnets)
+        return _of_supernet(path, network, subnets, trusted)
     if subnets:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnets[0]} says nothing")
     name = str(network.header.get("subnet", stage or path.stem))
     role: Role = "subnet" if "subnet" in network.header else "generator"
     if stage == "teacher":
         role = "teacher"
-    offer = Offer(name, role, partial(load_model, path))
+    offer = Offer(name, role, partial(load_model, path, factory=factory, trusted=trusted))
     return _source(path, [offer], network, [Path(network.source)])
 
 
@@ -109,17 +116,22 @@ def _stage_of_compression(path: Path) -> Path:
     raise ConfigError(f"{path}: no stage of this compression has ended yet")
 
 
-def _of_search(path: Path, subnets: Sequence[str]) -> Source:
+def _of_search(path: Path, subnets: Sequence[str], trusted: Sequence[str]) -> Source:
     result, supernet = load_result(path), supernet_of(path)
-    net, network = load_supernet(supernet)
+    net, network = load_supernet(supernet, trusted)
     known = {trial.subnet: trial for trial in result.trials if trial.complete}
     named = list(dict.fromkeys(net.space.parse(text) for text in subnets))
     chosen = named or [trial.subnet for trial in _along_front(result.front)]
     offers = [
-        Offer(str(s), "subnet", partial(load_model, path, str(s)), _score(known.get(s), result))
+        Offer(
+            str(s),
+            "subnet",
+            partial(load_model, path, str(s), trusted=trusted),
+            _score(known.get(s), result),
+        )
         for s in chosen
     ]
-    teacher, files = _teacher(supernet)
+    teacher, files = _teacher(supernet, trusted)
     files = [RunFolder(path).done, Path(network.source), *files]
     return _source(path, [*offers, *teacher], network, files)
 
@@ -144,23 +156,27 @@ def _along_front(front: Sequence[Trial]) -> list[Trial]:
     return list(chosen.values())
 
 
-def _of_supernet(path: Path, network: Network, subnets: Sequence[str]) -> Source:
+def _of_supernet(
+    path: Path, network: Network, subnets: Sequence[str], trusted: Sequence[str]
+) -> Source:
     net = as_supernet(network)
     uniform = sorted(uniform_subnets(net.space), key=net.num_parameters)
     steps = min(NUM_SUBNETS, len(uniform))
     picked = [uniform[i * (len(uniform) - 1) // max(steps - 1, 1)] for i in range(steps)]
     chosen = list(dict.fromkeys(net.space.parse(text) for text in subnets)) or picked
-    offers = [Offer(str(s), "subnet", partial(load_model, path, str(s))) for s in chosen]
-    teacher, files = _teacher(path)
+    offers = [
+        Offer(str(s), "subnet", partial(load_model, path, str(s), trusted=trusted)) for s in chosen
+    ]
+    teacher, files = _teacher(path, trusted)
     return _source(path, [*offers, *teacher], network, [Path(network.source), *files])
 
 
-def _teacher(supernet: Path) -> tuple[list[Offer], list[Path]]:
+def _teacher(supernet: Path, trusted: Sequence[str]) -> tuple[list[Offer], list[Path]]:
     """The teacher that a supernet's run folder keeps, where it does."""
     file = supernet / TEACHER_FILE
     if not file.is_file():
         return [], []
-    return [Offer("teacher", "teacher", partial(load_network, file))], [file]
+    return [Offer("teacher", "teacher", partial(load_network, file, trusted=trusted))], [file]
 
 
 def _source(path: Path, offers: Sequence[Offer], network: Network, files: Sequence[Path]) -> Source:

@@ -157,7 +157,7 @@ def _read_tensors(path: Path, network: Network) -> Generator:
 FORMATS: dict[str, Format] = {
     "safetensors": Format(".safetensors", _write_safetensors, _read_tensors, tolerance=0.0),
     "pth": Format(".pth", _write_pth, _read_tensors, tolerance=0.0),
-    "pt2": Format(".pt2", _write_program, lambda path, _: ProgramGenerator(path)),
+    "pt2": Format(".pt2", _write_program, lambda path, _: ProgramGenerator(path, allow_code=True)),
     "onnx": Format(
         ".onnx", _write_onnx, lambda path, _: OnnxGenerator(path), "onnxruntime", is_graph=True
     ),

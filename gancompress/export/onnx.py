@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import write_atomic
+from gancompress.cost.onnx import external_files
 from gancompress.data import to_float, to_uint8
 from gancompress.errors import CheckpointError, ExportError
 
@@ -167,6 +168,8 @@ def _open(path: Path | bytes, threads: int | None) -> Any:
         options.intra_op_num_threads = threads
     if isinstance(path, Path) and not path.exists():
         raise CheckpointError(f"no model {path}")
+    if isinstance(path, Path):
+        external_files(path)
     source = str(path) if isinstance(path, Path) else path
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -57,18 +57,26 @@ class ProgramGenerator:
         stride: What H and W must be multiples of.
 
     Args:
-        path: The file; pickled code in it is not run.
+        path: The file.
         threads: Of the computation; the runtime's choice by default.
+        allow_code: Whether its maker is trusted: torch evaluates expressions and builds objects
+            that such a file holds, so that reading it can run any code.
 
     Raises:
-        CheckpointError: Not a readable file, or one that needs code to be run.
+        CheckpointError: Not a readable file, or nobody has said that its maker is trusted.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, allow_code: bool = False) -> None:
         self.path, self.threads = path, threads
         self.side: int | None = None
         if not path.exists():
             raise CheckpointError(f"no model {path}")
+        if not allow_code:
+            raise CheckpointError(
+                f"{path}: a .pt2 file may run any code while it is read\n"
+                "  If you made it or trust who did, say so with --allow-code; a .safetensors or "
+                ".onnx file needs no trust."
+            )
         extra = {HEADER: ""}
         try:
             with _no_pickled_code(), _without_warnings():

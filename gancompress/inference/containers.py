@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 BT709 = 1
 LIMITED_RANGE = 1
 QUALITY = {"crf": "18"}
+# nothing but the file itself: no playlist that names others, no address
+OWN_FILE_ONLY = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
+}
 
 Sound: TypeAlias = "av.Packet[Stream]"
 
@@ -57,7 +62,9 @@ def open_video(path: Path) -> Reader:
         DataError: Not a video, one without pictures, or one above `MAX_PIXELS`.
     """
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(
+            _address(path), metadata_errors="replace", container_options=OWN_FILE_ONLY
+        )
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from None
     video, audio = (container.streams.best(kind) for kind in ("video", "audio"))
@@ -69,6 +76,11 @@ def open_video(path: Path) -> Reader:
         raise DataError(f"{path}: {video.width}x{video.height} is above {MAX_PIXELS} pixels")
     video.thread_type = "AUTO"
     return Reader(path, container, video, audio if isinstance(audio, AudioStream) else None)
+
+
+def _address(path: Path) -> str:
+    """A file as FFmpeg takes no part of its name for a protocol, such as `http:` or `concat:`."""
+    return f"file:{path.absolute()}"
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -135,7 +147,7 @@ class Writer:
     def __init__(self, path: Path, reader: Reader) -> None:
         # the index in front lets a browser play the file while it loads
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self.container: OutputContainer = av.open(str(path), "w", options=options)
+        self.container: OutputContainer = av.open(_address(path), "w", options=options)
         self.video = self.container.add_stream("libx264", rate=reader.rate, options=QUALITY)
         self.audio = self._sound_like(reader)
         self.time_base = reader.time_base

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
@@ -40,12 +40,12 @@ class FileGenerator(Protocol):
         """(N, 3, H, W) float32 in [-1, 1] -> the same."""
 
 
-READERS: dict[str, Callable[[Path, int | None], FileGenerator]] = {
-    ".onnx": OnnxGenerator,
-    ".xml": OpenVinoGenerator,
+READERS: dict[str, Callable[[Path, int | None, bool], FileGenerator]] = {
+    ".onnx": lambda path, threads, _: OnnxGenerator(path, threads),
+    ".xml": lambda path, threads, _: OpenVinoGenerator(path, threads),
     ".pt2": ProgramGenerator,
 }
-"""Suffixes of files that run by themselves, from (path, threads); on the CPU."""
+"""Suffixes of files that run by themselves, from (path, threads, allow_code); on the CPU."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,6 +130,8 @@ def load_generator(
     module: str | None = None,
     device: str | torch.device = "cpu",
     threads: int | None = None,
+    trusted: Collection[str] = (),
+    allow_code: bool = False,
 ) -> LoadedGenerator:
     """A generator from any MODEL that the commands take.
 
@@ -146,9 +148,13 @@ def load_generator(
         module: `package.module:factory` for the tensors of a network that is not ours.
         device: Where a network computes; an exported file computes on the CPU.
         threads: Of the computation on the CPU; the runtime's choice by default.
+        trusted: Further factories, for files that ask for one; a file alone has none imported.
+        allow_code: Whether you trust whoever made the file: a `.pt2` may run any code while it is
+            read.
 
     Raises:
-        CheckpointError: The weights cannot be used.
+        CheckpointError: The weights cannot be used; or code would have to be run that you have not
+            allowed.
         ConfigError: There is no such model; or subnet, module, device or threads make no sense.
         SpaceError: The subnet does not belong to the supernet.
     """
@@ -160,10 +166,10 @@ def load_generator(
     if path.suffix in READERS and path.is_file():
         if subnet is not None or module is not None:
             raise ConfigError(f"{path} holds one subnet; --subnet and --module say nothing")
-        file = READERS[path.suffix](path, threads)
+        file = READERS[path.suffix](path, threads, allow_code)
         cpu = torch.device("cpu")
         return LoadedGenerator(file, file.stride, file.header, str(path), cpu, file.side)
-    network = load_model(path, subnet, module)
+    network = load_model(path, subnet, module, trusted=trusted)
     place = _device(device)
     run = _with_threads(network.module.to(place), threads)
     return LoadedGenerator(run, network.stride, network.header, str(path), place)

@@ -224,7 +224,7 @@ def load_features(
         module, path = kind.load(Path(source) if source else None)
         size, resize = kind.size, kind.resize
         digest = hashlib.sha256(path.read_bytes())
-    elif source and ":" in source:
+    elif source and is_factory(name, source):
         module = call_factory(source)
         size, resize = _side(module), "bilinear"
         digest = hashlib.sha256(source.encode())
@@ -243,6 +243,11 @@ def load_features(
     return FeatureNetwork(
         name, module, size, resize, digest.hexdigest(), cacheable=name in FEATURES
     )
+
+
+def is_factory(name: str, source: str) -> bool:
+    """Whether features come out of a function of somebody's, and not out of a file of weights."""
+    return name not in FEATURES and ":" in source
 
 
 def _side(module: Any) -> int:

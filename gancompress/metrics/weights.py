@@ -128,16 +128,17 @@ WEIGHTS: dict[str, WeightFile] = {
 }
 
 
-def find_weights(name: str, path: Path | None = None) -> Path:
+def find_weights(name: str, path: Path | None = None, fetch: bool = True) -> Path:
     """A file of weights: the given one, one that is on this machine, or a downloaded one.
 
     Args:
         name: Entry of `WEIGHTS`.
         path: A file to use instead; any, unless reading the entry runs code.
+        fetch: Whether the user has asked for this very file, so that it may be downloaded.
 
     Raises:
         CheckpointError: The given file does not exist or may not be used; or there is none, and
-            it cannot be downloaded.
+            it cannot or may not be downloaded.
         ConfigError: `$GANCOMPRESS_WEIGHTS` names no folder.
     """
     entry = lookup(WEIGHTS, name, "file of weights")
@@ -152,6 +153,10 @@ def find_weights(name: str, path: Path | None = None) -> Path:
         if fault is None:
             return candidate
         logger.warning("%s is not used: %s", candidate, fault)
+    if not fetch:
+        raise CheckpointError(
+            f"{entry.file_name} is not on this machine, and nothing is downloaded unasked"
+        )
     return download(entry, target)
 
 

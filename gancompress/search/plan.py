@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,7 @@ class Plan:
         problem: The same as far as the largest budgets: costs that have none are left out.
         budgets: What is asked for.
         quality: What is optimised.
+        trusted: Factories that files of the supernet's run may ask for, see `load_network`.
     """
 
     net: Supernet
@@ -58,10 +60,16 @@ class Plan:
     problem: Problem
     budgets: list[Budget]
     quality: Quality
+    trusted: tuple[str, ...] = ()
 
 
-def plan_search(options: SearchOptions, device: torch.device) -> Plan:
+def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[str] = ()) -> Plan:
     """Read the supernet and check budgets and metric; the budgets first, as that takes no time.
+
+    Args:
+        options: Of the search.
+        device: Where to evaluate.
+        trusted: Factories that files of the supernet's run may ask for, see `load_network`.
 
     Raises:
         BudgetError: No subnet fits a budget; names the smallest cost.
@@ -69,7 +77,7 @@ def plan_search(options: SearchOptions, device: torch.device) -> Plan:
             trials cannot be used.
         CheckpointError: The supernet's run or the metric's weights are missing.
     """
-    net, network = load_supernet(options.supernet)
+    net, network = load_supernet(options.supernet, trusted)
     size = options.size or int(network.header.get("image_size", 256))
     _check_size(size, network.stride)
     everything, problem, budgets = bounded(net, size, options)
@@ -79,7 +87,7 @@ def plan_search(options: SearchOptions, device: torch.device) -> Plan:
         raise ConfigError(
             "screen_images is for kid[...] and fid[...]; other metrics race by themselves"
         )
-    return Plan(net, network, size, everything, problem, budgets, quality)
+    return Plan(net, network, size, everything, problem, budgets, quality, tuple(trusted))
 
 
 def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> None:
@@ -154,7 +162,7 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
             f"{options.supernet} is in training: {progress['images']} of {progress['of']} images"
         )
     split = search_split(options, plan.size)
-    teacher = load_network(options.supernet / "teacher.safetensors")
+    teacher = load_network(options.supernet / "teacher.safetensors", trusted=plan.trusted)
     _check_size(plan.size, teacher.stride)
     evaluator = Evaluator.of_split(
         plan.net.to(device).eval(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,12 @@ from gancompress.search.summary import write_search_report
 logger = logging.getLogger(__name__)
 
 
-def search(options: SearchOptions, device: torch.device, plan: Plan | None = None) -> SearchResult:
+def search(
+    options: SearchOptions,
+    device: torch.device,
+    plan: Plan | None = None,
+    trusted: Sequence[str] = (),
+) -> SearchResult:
     """Search the fronts of a trained supernet, or go on with it.
 
     Under `torchrun` all ranks evaluate, and all return the same result. Options that are refused
@@ -45,6 +50,7 @@ def search(options: SearchOptions, device: torch.device, plan: Plan | None = Non
         options: Of the search.
         device: Where to evaluate.
         plan: What `plan_search` made of the same options, if that was asked before.
+        trusted: As for `plan_search`; the plan has its own.
 
     Raises:
         BudgetError: No subnet fits a budget; nothing has run then.
@@ -52,7 +58,7 @@ def search(options: SearchOptions, device: torch.device, plan: Plan | None = Non
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
-    plan = plan or plan_search(options, device)
+    plan = plan or plan_search(options, device, trusted)
     run = RunFolder(options.run)
     with process_group():
         before = agreed(partial(_finished, options))
@@ -76,7 +82,7 @@ def _search(
     evaluator = open_evaluator(options, plan, device)
     _check_alike(evaluator.runtime)
     evaluator.prepare()
-    with _claimed(run, options), _crew(options, evaluator) as crew:
+    with _claimed(run, options), _crew(options, evaluator, plan.trusted) as crew:
         splits = run_splits(options.supernet, trained_by(options).data)
         if crew.writes:
             keep_splits(run, splits)
@@ -118,18 +124,25 @@ def _make_worker(content: dict[str, Any]) -> Worker:
     """The worker of another process, from the search's options and device as plain content."""
     options = SearchOptions.model_validate(content["options"])
     device = torch.device(content["device"])
-    return open_evaluator(options, plan_search(options, device), device).measure
+    plan = plan_search(options, device, content["trusted"])
+    return open_evaluator(options, plan, device).measure
 
 
 @contextmanager
-def _crew(options: SearchOptions, evaluator: Evaluator) -> Iterator[Crew]:
+def _crew(
+    options: SearchOptions, evaluator: Evaluator, trusted: tuple[str, ...] = ()
+) -> Iterator[Crew]:
     if under_torchrun():
         crew = Ranks(evaluator.measure)
         if options.workers > 1 and crew.writes:
             logger.warning("workers=%d is ignored: every rank is one process", options.workers)
         yield crew
     elif options.workers > 1:
-        content = {"options": options.model_dump(mode="json"), "device": str(evaluator.device)}
+        content = {
+            "options": options.model_dump(mode="json"),
+            "device": str(evaluator.device),
+            "trusted": trusted,
+        }
         with pool(options.workers, _make_worker, content) as several:
             yield several
     else:

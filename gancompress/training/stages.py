@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,15 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
 
 
-def train_supernet(options: SupernetOptions, device: torch.device) -> dict[str, Any]:
+def train_supernet(
+    options: SupernetOptions, device: torch.device, trusted: Collection[str] = ()
+) -> dict[str, Any]:
     """Distil the once-for-all student, or go on with it; returns its final scores.
+
+    Args:
+        options: Of the stage.
+        device: Where to train.
+        trusted: Factories that the teacher's file may ask for, see `load_network`.
 
     Raises:
         DataError: The data cannot be used.
@@ -87,7 +95,7 @@ def train_supernet(options: SupernetOptions, device: torch.device) -> dict[str, 
         if run.is_done:
             return run.summary()
         torch.manual_seed(options.seed)
-        teacher = load_teacher(options.teacher)
+        teacher = load_teacher(options.teacher, trusted)
         _keep_teacher(run, teacher)
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
@@ -194,8 +202,15 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
     return new_discriminator(options.discriminator, channels)
 
 
-def finetune(options: FinetuneOptions, device: torch.device) -> dict[str, Any]:
+def finetune(
+    options: FinetuneOptions, device: torch.device, trusted: Collection[str] = ()
+) -> dict[str, Any]:
     """Train one extracted subnet further; returns its final scores.
+
+    Args:
+        options: Of the stage.
+        device: Where to train.
+        trusted: Factories that files of the supernet's run may ask for, see `load_network`.
 
     Raises:
         CheckpointError: The supernet cannot be used.
@@ -208,9 +223,9 @@ def finetune(options: FinetuneOptions, device: torch.device) -> dict[str, Any]:
             return run.summary()
         torch.manual_seed(options.seed)
         before = load_options(SupernetOptions, options.supernet / "config.yaml")
-        net, network = load_supernet(options.supernet)
+        net, network = load_supernet(options.supernet, trusted)
         small = net.extract(net.space.parse(options.subnet))
-        teacher = load_network(options.supernet / TEACHER_FILE)
+        teacher = load_network(options.supernet / TEACHER_FILE, trusted=trusted)
         _keep_teacher(run, teacher)
         stride = math.lcm(network.stride, teacher.stride)
         example = torch.empty(example_shape(network.input_nc, stride))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -51,15 +52,19 @@ class Student:
     inherited: bool
 
 
-def load_teacher(source: TeacherSource) -> Network:
+def load_teacher(source: TeacherSource, trusted: Collection[str] = ()) -> Network:
     """The teacher of a distillation.
+
+    Args:
+        source: The section `teacher` of the user's options.
+        trusted: Factories that its file may ask for, see `load_network`.
 
     Raises:
         ConfigError: Neither weights nor a factory is given.
         CheckpointError: The weights cannot be used.
     """
     if source.weights is not None:
-        network = load_network(source.weights, source.module, source.norm)
+        network = load_network(source.weights, source.module, source.norm, trusted)
         progress = network.header.get("progress", {})
         if progress.get("images", 0) < progress.get("of", 0):
             raise CheckpointError(
