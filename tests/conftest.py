@@ -41,6 +41,12 @@ def paired(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def two_folders(tmp_path: Path) -> Path:
+    """The images of `paired`, in trainA/ trainB/ searchA/ searchB/ testA/ testB/."""
+    return make_paired(tmp_path / "two_folders", folders=("{}A", "{}B"))
+
+
+@pytest.fixture
 def unpaired(tmp_path: Path) -> Path:
     """An unpaired data set without search folders: 8 train and 4 test images a side, 32x32."""
     return make_unpaired(tmp_path / "unpaired")

@@ -34,17 +34,30 @@ def write_image(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def make_paired(root: Path, count: int = 8, size: int = 32) -> Path:
-    """Side-by-side AB images: `count` in train/, half as many each in search/ and test/.
+def make_paired(
+    root: Path, count: int = 8, size: int = 32, folders: tuple[str, str] | None = None
+) -> Path:
+    """Pairs of a picture and its counterpart: `count` in train/, half each in search/ and test/.
+
+    Args:
+        root: Made here.
+        count: Training pairs.
+        size: Side in pixels.
+        folders: Where either picture goes, {} standing for the split: ("{}A", "{}B"), say; both
+            side by side in one file by default.
 
     Returns:
         `root`.
     """
-    for folder, start, number in _splits(count):
+    for split, start, number in _splits(count):
         for index in range(start, start + number):
             a = picture(index, size)
-            pair = np.concatenate([a, counterpart(a)], axis=1)
-            write_image(root / folder / f"{index:04d}.png", pair)
+            b = counterpart(a)
+            if folders is None:
+                write_image(root / split / f"{index:04d}.png", np.concatenate([a, b], axis=1))
+                continue
+            for folder, pixels in zip(folders, (a, b), strict=True):
+                write_image(root / folder.format(split) / f"{index:04d}.png", pixels)
     return root
 
 

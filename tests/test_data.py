@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import counterpart, make_paired, make_unpaired, picture, write_image
+from PIL import Image
 from torch import Tensor
 
 from gancompress.config import DataOptions
@@ -53,6 +54,52 @@ def test_direction_swaps_the_halves(paired: Path) -> None:
     for index in range(len(forth)):
         assert torch.equal(forth.inputs[index], back.targets[index])
         assert not torch.equal(forth.inputs[index], back.inputs[index])
+
+
+FOLDERS = [("{}A", "{}B"), ("{}_A", "{}_B"), ("A/{}", "B/{}"), ("{}_label", "{}_img")]
+
+
+@pytest.mark.parametrize("split", ["train", "search", "test"])
+@pytest.mark.parametrize("folders", FOLDERS)
+def test_pairs_are_files_of_one_name_in_two_folders(
+    tmp_path: Path, folders: tuple[str, str], split: str
+) -> None:
+    make_paired(tmp_path, folders=folders)
+    for path in sorted((tmp_path / folders[1].format(split)).iterdir())[::2]:
+        write_image(path.with_suffix(".bmp"), np.asarray(Image.open(path)))
+        path.unlink()
+    for direction, side in (("AtoB", 0), ("BtoA", 1)):
+        found = load_split(options(tmp_path, direction=direction), split, SIZE)
+        assert found.paired
+        assert found.targets is not None
+        assert len(found) == {"train": 8, "search": 4, "test": 4}[split]
+        for index, name in enumerate(found.names):
+            pair = [as_tensor(picture(int(name), SIZE))]
+            pair.append(as_tensor(counterpart(picture(int(name), SIZE))))
+            assert torch.equal(found.inputs[index], pair[side])
+            assert torch.equal(found.targets[index], pair[1 - side])
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_pairs_make_the_same_batches_side_by_side_and_in_two_folders(
+    paired: Path, two_folders: Path, size: int
+) -> None:
+    one, other = (
+        stream(root, load_size=size, crop_size=size - 8).batch(3, 24)
+        for root in (paired, two_folders)
+    )
+    assert len(fields(one)) == len(fields(other)) == 2
+    assert all(torch.equal(a, b) for a, b in zip(fields(one), fields(other), strict=True))
+
+
+def test_validation_folders_stand_in_for_missing_test_folders(two_folders: Path) -> None:
+    for side in "AB":
+        (two_folders / f"test{side}").rename(two_folders / f"val{side}")
+    assert len(load_split(options(two_folders), "test", SIZE)) == 4
+    (two_folders / "testA").mkdir()
+    shutil.copy(two_folders / "valA" / "2001.png", two_folders / "testA")
+    with pytest.raises(DataError, match="1 of 1 files in testA/ have no partner in testB/"):
+        load_split(options(two_folders), "test", SIZE)
 
 
 def test_validation_folder_stands_in_for_a_missing_test_folder(paired: Path) -> None:
@@ -130,8 +177,14 @@ def test_side_b_may_be_missing_altogether(unpaired: Path) -> None:
 def test_missing_folders_are_named_with_what_is_there(unpaired: Path) -> None:
     with pytest.raises(DataError, match=r"no data folder .*nowhere"):
         load_split(options(unpaired / "nowhere"), "train", SIZE)
-    with pytest.raises(DataError, match=r"has no folder train: .*testA, testB, trainA, trainB"):
-        load_split(options(unpaired), "train", SIZE)
+    paired = make_paired(unpaired.parent / "pairs")
+    with pytest.raises(DataError, match=r"no folder trainA: .*this folder has search, test, train"):
+        load_split(options(paired, mode="unpaired"), "train", SIZE)
+    shutil.rmtree(paired / "train")
+    with pytest.raises(
+        DataError, match=r"no folder train: .*side-by-side pairs, or trainA/ trainB"
+    ):
+        load_split(options(paired), "train", SIZE)
     shutil.rmtree(unpaired / "testA")
     with pytest.raises(DataError, match="has no folder testA or valA"):
         load_split(options(unpaired, mode="unpaired"), "test", SIZE)

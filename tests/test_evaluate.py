@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gancompress.cli.evaluate import MAX_STRAYS
 from gancompress.cli.main import main
 from gancompress.config import DataOptions, GeneratorOptions
 from gancompress.data import list_images, load_split, make_splits, read_image, to_tensor
-from gancompress.errors import CheckpointError
+from gancompress.errors import CheckpointError, DataError
 from gancompress.evaluation import Score, choose_data
 from gancompress.evaluation.images import unique_names
 from gancompress.metrics.distances import Estimate
@@ -137,6 +138,59 @@ def test_direction_swaps_input_and_truth(
     assert torch.equal(to_tensor(read_image(first)), expected)
     (first, *_) = list_images(Path("back/images/truth"))
     assert torch.equal(to_tensor(read_image(first)), to_tensor(pair.crop((0, 0, side, side))))
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_pairs_in_two_folders_have_the_scores_of_the_same_pairs_side_by_side(
+    paired: Path,
+    two_folders: Path,
+    model: Path,
+    direction: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = (*FEATURES, "--direction", direction)
+    beside = evaluate(capsys, model, paired, *flags)
+    apart = evaluate(capsys, model, two_folders, *flags, "--mode", "paired")
+    assert {"truth_mae", "truth_psnr", "truth_ssim"} <= set(apart["scores"])
+    assert apart["scores"] == beside["scores"]
+    assert "test: 4 pairs of testA and testB" in apart["split_list"]
+    as_sets = evaluate(capsys, model, two_folders, *flags)
+    assert set(as_sets["scores"]) == {"fid[tiny]", "kid[tiny]"}
+
+
+def test_a_run_on_pairs_takes_files_of_one_name_for_pairs(
+    paired: Path, two_folders: Path, unpaired: Path, tmp_path: Path
+) -> None:
+    runs = {}
+    for name, data in (
+        ("beside", DataOptions(root=paired)),
+        ("apart", DataOptions(root=two_folders, direction="BtoA")),
+        ("unpaired", DataOptions(root=unpaired, mode="unpaired")),
+    ):
+        run = RunFolder(tmp_path / "runs" / name)
+        run.path.mkdir(parents=True)
+        run.config.write_text(
+            json.dumps({"stage": "teacher", "data": data.model_dump(mode="json")})
+        )
+        run.splits.write_text(make_splits(data).to_json())
+        runs[name] = run.path
+    copy = tmp_path / "copy"
+    shutil.copytree(two_folders, copy)
+    assert choose_data(copy, "test", runs["apart"]).from_run
+    assert choose_data(copy, "search", runs["apart"]).set_sizes() == (4, 4)
+    assert choose_data(copy, "test", runs["apart"]).options.direction == "BtoA"
+    found = choose_data(copy, "test", runs["beside"])
+    assert found.is_paired
+    assert not found.from_run
+    assert not choose_data(copy, "test", runs["unpaired"]).is_paired
+    assert not choose_data(copy, "test", tmp_path).is_paired
+    for run in runs.values():
+        assert choose_data(copy, "test", run, mode="paired").is_paired
+        assert not choose_data(copy, "test", run, mode="unpaired").is_paired
+        assert choose_data(paired, "test", run).is_paired
+    (copy / "testB" / "2001.png").unlink()
+    with pytest.raises(DataError, match="no partner in testB/"):
+        choose_data(copy, "test", runs["beside"])
 
 
 def test_scores_are_the_same_whatever_the_batches_workers_and_names(

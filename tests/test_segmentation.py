@@ -545,6 +545,23 @@ def test_dry_run_names_the_colours_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_may_lie_in_a_folder_of_their_own(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in labelled.glob("*/*.png"):
+        pair = np.asarray(read_image(path))
+        for folder, half in (("img", pair[:, :32]), ("label", pair[:, 32:])):
+            write_image(tmp_path / "apart" / f"{path.parent.name}_{folder}" / path.name, half)
+    flags = ("--classes", "4", "--run", tmp_path / "run", "--dry-run")
+    apart = call(capsys, tmp_path / "apart", *flags)
+    assert {tuple(colour) for colour in apart["palette"]} == set(COLOURS)
+    assert (apart["num_images"], apart["stray_share"]) == (9, 0)
+    assert main(["segmenter", str(tmp_path / "apart"), *map(str, flags)]) == 0
+    said = capsys.readouterr().out
+    assert "load_size: 32" in said
+    assert "labels: train_label/, 4 colours" in said
+
+
 def test_wrong_uses_are_one_message(
     labelled: Path, unpaired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -552,7 +569,7 @@ def test_wrong_uses_are_one_message(
     cases = [
         ((labelled, "--direction", "BtoA", "--arch", "unet"), "unknown segmenter 'unet'"),
         ((labelled, "--direction", "BtoA", "--classes", "9"), "hold 4 colours, not 9"),
-        ((unpaired,), "has no"),
+        ((make_paired(tmp_path / "lone", folders=("{}A", "{}C")),), "no partner in trainB/"),
         ((tmp_path / "nothing",), "no data folder"),
         ((wrong, "--classes", "200"), "not 200"),
     ]

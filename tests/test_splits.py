@@ -293,7 +293,229 @@ def test_lists_for_other_sides_than_the_datas_are_refused(paired: Path, unpaired
         make_splits(options(unpaired, train_meta=meta))
 
 
+# -- pairs in two folders -------------------------------------------------------------------
+
+
+def pair_texts(root: Path, pairs: dict[str, tuple[str, str]], split: str = "train") -> Path:
+    """Files that are no images, in {split}A/ and {split}B/."""
+    for name, contents in pairs.items():
+        for side, content in zip("AB", contents, strict=True):
+            (root / f"{split}{side}").mkdir(parents=True, exist_ok=True)
+            (root / f"{split}{side}" / f"{name}.png").write_text(content)
+    return root
+
+
+def by_name(root: Path, **values: object) -> DataOptions:
+    return options(root, mode="paired", **values)
+
+
+def stems(splits: Splits, split: str) -> list[str]:
+    """Names of the pairs of a split, which both sides have in one order."""
+    a, b = ([Path(name).stem for name in names(splits, split, side)] for side in "AB")
+    assert a == b
+    return a
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_pairs_of_the_lowest_seeded_input_hashes_are_held_out(
+    tmp_path: Path, direction: str
+) -> None:
+    pairs = {f"{index:02d}": (f"a {index}", f"b {index}") for index in range(40)}
+    root = pair_texts(tmp_path, pairs)
+    splits = make_splits(by_name(root, search_fraction=0.2, split_seed=5, direction=direction))
+    side = "AB".index(direction[0])
+    ranks = sorted(pairs, key=lambda name: sha256(f"5:{sha256(pairs[name][side])}"))
+    assert stems(splits, "search") == sorted(ranks[:8])
+    assert stems(splits, "train") == sorted(ranks[8:])
+    for name, image in zip(stems(splits, "search"), splits.images("search", "B"), strict=True):
+        assert image == (f"trainB/{name}.png", sha256(pairs[name][1]))
+    mark = splits.list_hash("search")[:6]
+    assert splits.describe("search") == (
+        f"search: 8 pairs of trainA and trainB, seed 5, list {mark}"
+    )
+
+
+def test_pairs_of_the_same_input_stay_together(tmp_path: Path) -> None:
+    pairs = {f"{index:02d}": (f"a {index // 3}", f"b {index}") for index in range(30)}
+    for seed in range(5):
+        splits = make_splits(by_name(pair_texts(tmp_path, pairs), split_seed=seed))
+        assert stems(splits, "search")
+        train, search = ({int(n) // 3 for n in stems(splits, s)} for s in ("train", "search"))
+        assert not train & search
+        assert sorted(stems(splits, "train") + stems(splits, "search")) == sorted(pairs)
+
+
+def test_pair_whose_input_the_test_split_holds_is_left_out_whole(
+    tmp_path: Path, caplog: Warned
+) -> None:
+    pair_texts(tmp_path, {"t": ("seen", "truth"), "u": ("a", "blank")}, "test")
+    pair_texts(tmp_path, {"leak": ("seen", "x"), "same_target": ("b", "blank"), "own": ("c", "d")})
+    pair_texts(tmp_path, {"leak2": ("a", "y"), "searched": ("c", "z")}, "search")
+    splits = make_splits(by_name(tmp_path))
+    assert stems(splits, "test") == ["t", "u"]
+    assert stems(splits, "search") == ["searched"]
+    assert stems(splits, "train") == ["same_target"]
+    assert "2 images are left out, as the test split holds the same" in caplog.text
+    assert "1 images are left out, as the search split holds the same" in caplog.text
+    back = make_splits(by_name(tmp_path, direction="BtoA"))
+    assert stems(back, "train") == ["leak", "own"]
+    assert stems(back, "search") == ["leak2", "searched"]
+
+
+def test_the_first_pairs_are_kept_whole_where_their_number_is_limited(two_folders: Path) -> None:
+    splits = make_splits(by_name(two_folders, max_images=3))
+    assert stems(splits, "train") == ["0000", "0001", "0002"]
+    assert splits.counts("search") == {"A": 3, "B": 3}
+    assert splits.describe("train").startswith("train: 3 pairs of trainA and trainB, list ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["-trainB/0002.png"], r"1 of 8 files in trainA/ have no partner in trainB/ \(0002.png\)"),
+        (
+            [f"-trainA/000{i}.png" for i in range(5)],
+            r"5 of 8 files in trainB/ .* in trainA/ \(0000\.png, 0001\.png, 0002\.png, \.\.\.\)",
+        ),
+        (
+            ["-testB/2000.png", "-testA/2003.png"],
+            r": 1 of 3 .* testA/ .* testB/ \(2000.png\); 1 of 3 .* testB/ .* testA/ \(2003.png\)\n",
+        ),
+        (["-searchB"], r"4 of 4 files in searchA/ have no partner in searchB/"),
+        (["+trainA/0001.jpg"], r"2 of 9 files in trainA/ share their name \(0001.jpg, 0001.png\)"),
+    ],
+)  # fmt: skip
+def test_files_without_one_partner_are_counted_and_named(
+    two_folders: Path, changes: list[str], message: str
+) -> None:
+    for change in changes:
+        path = two_folders / change[1:]
+        if change.startswith("+"):
+            shutil.copy(path.with_suffix(".png"), path)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    with pytest.raises(DataError, match=message):
+        make_splits(by_name(two_folders))
+
+
+def test_a_folder_of_two_layouts_is_refused_unless_one_is_complete(
+    paired: Path, two_folders: Path
+) -> None:
+    assert "AB" in make_splits(by_name(paired)).counts("train")
+    shutil.copytree(two_folders / "trainA", paired / "trainA")
+    (paired / "trainB").mkdir()
+    assert make_splits(by_name(paired)).counts("train") == {"AB": 8}
+    recorded = make_splits(by_name(paired))
+    shutil.copytree(two_folders / "trainB", paired / "trainB", dirs_exist_ok=True)
+    with pytest.raises(DataError, match=r"paired data in two layouts: train/ and trainA/ trainB/"):
+        make_splits(by_name(paired))
+    assert len(load_split(by_name(paired), "train", SIZE, recorded)) == 8
+    for folder in ("train", "test", "search"):
+        shutil.rmtree(paired / folder)
+        (paired / folder).mkdir()
+    assert make_splits(by_name(paired, search_fraction=0)).counts("train") == {"A": 8, "B": 8}
+    shutil.copytree(two_folders / "testA", paired / "A" / "test")
+    shutil.copytree(two_folders / "testB", paired / "B" / "test")
+    with pytest.raises(DataError, match=r"layouts: trainA/ trainB/ and A/test/ B/test/"):
+        make_splits(by_name(paired))
+
+
+def test_one_list_names_the_pairs_of_two_folders(two_folders: Path, caplog: Warned) -> None:
+    shutil.rmtree(two_folders / "searchA")
+    shutil.rmtree(two_folders / "searchB")
+    (two_folders / "trainB" / "0006.png").rename(two_folders / "trainB" / "0006.jpg")
+    write_image(two_folders / "trainA" / "alone.png", picture(50, SIZE))
+    for side in "AB":
+        write_image(two_folders / f"train{side}" / "a name.v2.png", picture(51, SIZE))
+    lines = ("0003.png", "", "0001", "./trainA/0000.png x y", "trainB/0006.jpg", "a name.v2.png")
+    train = write_list(two_folders.parent / "train.txt", *lines)
+    search = write_list(two_folders.parent / "search.txt", "0005", "trainB/0002.png")
+    splits = make_splits(by_name(two_folders, train_meta=train, search_meta=search))
+    assert stems(splits, "train") == ["0003", "0001", "0000", "0006", "a name.v2"]
+    assert names(splits, "train", "B")[3] == "trainB/0006.jpg"
+    assert stems(splits, "search") == ["0005", "0002"]
+    assert stems(splits, "test") == ["2000", "2001", "2002", "2003"]
+    assert splits.sources["train"] == {"A": str(train), "B": str(train)}
+    assert not splits.held_out_sides()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["0000", "nowhere"], r"list\.txt:2: no pair 'nowhere' in trainA/, trainB/ of "),
+        (["../two_folders/trainA/0000.png"], r"list\.txt:1: no pair"),
+        (["0000", "0001", "trainB/0000.png"], r"list\.txt:3: 0000 is in line 1 already"),
+        (["0000", "0004"], r"list\.txt: 1 of 2 files in trainA/ have no partner in trainB/ \(0004"),
+        (["", " "], r"list\.txt: the list is empty"),
+    ],
+)
+def test_mistake_in_a_list_of_pairs_is_named(
+    two_folders: Path, lines: list[str], message: str
+) -> None:
+    (two_folders / "trainB" / "0004.png").unlink()
+    meta = write_list(two_folders.parent / "list.txt", *lines)
+    with pytest.raises(DataError, match=message):
+        make_splits(by_name(two_folders, train_meta=meta))
+
+
+def test_lists_of_pairs_that_overlap_are_refused(two_folders: Path) -> None:
+    train = write_list(two_folders.parent / "train.txt", "0000", "0001")
+    search = write_list(two_folders.parent / "search.txt", "trainB/0001.png")
+    with pytest.raises(DataError, match=r"search\.txt:1: .*0001\.png is also in .*train\.txt:2"):
+        make_splits(by_name(two_folders, train_meta=train, search_meta=search))
+    with pytest.raises(ConfigError, match=r"side A; paired data takes data\.train_meta=FILE"):
+        make_splits(by_name(two_folders, train_meta={"A": train, "B": train}))
+
+
+def test_the_embedded_drawings_have_their_splits() -> None:
+    splits = make_splits(by_name(Path(__file__).parents[1] / "datasets" / "draw2emoji"))
+    for split, number in (("train", 1511), ("search", 180), ("test", 180)):
+        assert len(set(stems(splits, split))) == number
+
+
 # -- splits.json ----------------------------------------------------------------------------
+
+
+def test_lists_of_side_by_side_pairs_are_read_as_they_were_always_written(paired: Path) -> None:
+    digest = {
+        f"train/{i:04d}.png": hashlib.sha256(
+            (paired / "train" / f"{i:04d}.png").read_bytes()
+        ).hexdigest()
+        for i in (3, 1)
+    }
+    rule = {"mode": "paired", "search_fraction": 0.1, "split_seed": 0, "train_meta": None,
+            "search_meta": None, "test_meta": None, "max_images": None}  # fmt: skip
+    content = {
+        "format": 1, "root": paired.as_posix(), "rule": rule, "sources": {"train": {"AB": "train"}},
+        "lists": {"train": {"AB": digest}, "search": {"AB": {}}, "test": {"AB": {}}},
+    }  # fmt: skip
+    splits = Splits.from_json(json.dumps(content), "splits.json")
+    assert splits.fits(options(paired))
+    lines = sorted(f"AB {value}" for value in digest.values())
+    assert splits.list_hash("train") == sha256("\n".join(lines))
+    assert load_split(options(paired), "train", SIZE, splits).names == ["0003", "0001"]
+    assert json.loads(splits.to_json()) == content
+
+
+def test_lists_of_two_folders_hold_both_files_of_a_pair(two_folders: Path) -> None:
+    splits = make_splits(by_name(two_folders))
+    text = splits.to_json()
+    assert Splits.from_json(text, "x") == splits
+    assert set(json.loads(text)["lists"]["test"]["B"]) == {
+        f"testB/{i}.png" for i in range(2000, 2004)
+    }
+    content = json.loads(text)
+    del content["lists"]["train"]["B"]["trainB/0003.png"]
+    with pytest.raises(DataError, match=r"splits\.json: .*sides of the pairs of train differ"):
+        Splits.from_json(json.dumps(content), "splits.json")
+    shutil.copy(two_folders / "trainB" / "0002.png", two_folders / "trainB" / "0004.png")
+    split = load_split(by_name(two_folders), "train", SIZE, splits)
+    assert split.targets is not None
+    with pytest.raises(DataError, match=r"trainB/0004\.png: its content is not the one"):
+        split.targets.preload()
 
 
 def test_lists_come_back_from_text(unpaired: Path) -> None:

@@ -32,7 +32,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.cost import format_count, measure_latency
-from gancompress.data import Split, Splits, input_side, load_split, spread, to_float
+from gancompress.data import Split, Splits, load_split, spread, to_float
 from gancompress.elastic import Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
@@ -232,7 +232,7 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
         label = f"subnet <= {budget.label}"
         networks[label] = load_model(stages.supernet.run, subnet, trusted=stages.trusted)
     splits = run_splits(stages.supernet.run, stages.supernet.data)
-    split = "test" if splits.files("test", input_side(stages.supernet.data)) else "search"
+    split = "test" if splits.inputs("test", stages.supernet.data.direction) else "search"
     images = load_split(stages.supernet.data, split, result.size, splits)
     evaluator = _judge(images, teacher, stages.search.max_test_images, device)
     outputs = {

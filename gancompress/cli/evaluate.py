@@ -56,6 +56,12 @@ def evaluate_flags(command: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     command.add_argument("model", type=Path, help="run folder, checkpoint, or ONNX file")
     command.add_argument("data", type=Path, help="root of testA/ testB/, or of AB pairs in test/")
+    command.add_argument(
+        "--mode",
+        choices=("paired", "unpaired"),
+        help="whether files of one name in testA/ and "
+        "testB/ are pairs; the run's by default, unpaired for any other model",
+    )
     command.add_argument("--subnet", help="config string; for a supernet or search")
     module_flag(command)
     command.add_argument("--split", default="test", choices=("train", "search", "test"))
@@ -147,11 +153,11 @@ def _plan(context: Context) -> _Plan:
     if teacher is not None:
         other = _load(context, existing(teacher, "teacher"), None, None)
         generators["teacher"], stride = other.run, max(stride, other.stride)
-    data = choose_data(args.data, args.split, model, args.direction)
+    data = choose_data(args.data, args.split, model, args.direction, args.mode)
     if args.segmenter and not data.is_paired:
         raise ConfigError(
             "--segmenter reads labels from the inputs of paired data, and this data is unpaired: "
-            "leave it out"
+            "leave it out, or say --mode paired if files of one name are pairs"
         )
     if args.split != "test" and not data.from_run:
         warn(

@@ -9,9 +9,15 @@ from typing import Any
 from gancompress.cli.context import Context, existing
 from gancompress.config import SegmenterOptions, build, dump_options, load_options
 from gancompress.data import list_images, make_splits, read_image
+from gancompress.data.listing import find_layout, split_folder
 from gancompress.metrics.segmentation import SEGMENTERS, build_segmenter, load_judge
 from gancompress.training.labels import label_image
-from gancompress.training.segmenter import choose_palette, segmenter_pairs, train_segmenter
+from gancompress.training.segmenter import (
+    choose_palette,
+    labels_name,
+    segmenter_pairs,
+    train_segmenter,
+)
 
 DEFAULT_SIZE = 256
 MAX_STRAY_IMAGES = 16  # label images whose odd colours a dry run counts
@@ -27,7 +33,7 @@ FLAGS = {
 
 def segmenter_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    command.add_argument("data", type=Path, help="folder of side-by-side pairs, or options file")
+    command.add_argument("data", type=Path, help="folder of pairs, or options file")
     command.add_argument(
         "--direction", choices=("AtoB", "BtoA"), help="of the generator: from labels to photos"
     )
@@ -87,12 +93,13 @@ def _options(context: Context) -> SegmenterOptions:
 
 
 def _own_size(root: Path) -> int:
-    """Side of the first training photo, or `DEFAULT_SIZE` where it is not square."""
-    folder = root / "train"
-    if not folder.is_dir():
+    """Side of the first training image, or `DEFAULT_SIZE` where it is not square."""
+    layout = find_layout(root, "paired")
+    folder = split_folder(root, layout, "train", next(iter(layout)))
+    if folder is None:
         return DEFAULT_SIZE  # lists instead of folders, or an error to come
     width, height = read_image(list_images(folder)[0]).size
-    return height if width == 2 * height else DEFAULT_SIZE
+    return height if width == (2 if "AB" in layout else 1) * height else DEFAULT_SIZE
 
 
 def _dry_run(context: Context, options: SegmenterOptions) -> None:
@@ -106,10 +113,10 @@ def _dry_run(context: Context, options: SegmenterOptions) -> None:
     context.say(dump_options(options))
     context.say("\n".join(splits.describe(split) for split in ("train", "search", "test")))
     context.say(
-        f"labels: {labels.half} halves, {palette.num_classes} colours {palette.colours}; "
+        f"labels: {labels_name(labels)}, {palette.num_classes} colours {palette.colours}; "
         f"{stray:.1%} of the pixels are none of them\n{options.arch}: {params:,} parameters"
     )
     context.result(
         {"classes": palette.num_classes, "palette": palette.colours, "stray_share": stray,
-         "params": params, "num_images": sum(splits.counts("train").values())}
+         "params": params, "num_images": len(labels)}
     )  # fmt: skip

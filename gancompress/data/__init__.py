@@ -13,7 +13,6 @@ from gancompress.data.images import (
     to_tensor,
     to_uint8,
 )
-from gancompress.data.listing import input_side
 from gancompress.data.splits import Splits, make_splits
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "ImageSet",
     "Split",
     "Splits",
-    "input_side",
     "list_images",
     "load_split",
     "make_splits",

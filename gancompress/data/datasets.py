@@ -1,8 +1,8 @@
 """Paired and unpaired folders as in-memory sets of uint8 images.
 
 Layouts are those of pytorch-CycleGAN-and-pix2pix: `trainA/ trainB/ testA/ testB/` for unpaired
-data, side-by-side AB images in `train/ val/ test/` for paired data. Inputs are called `a` and
-targets `b` whatever the direction.
+data, side-by-side AB images in `train/ val/ test/` for paired data, or pairs of one name in two
+folders. Inputs are called `a` and targets `b` whatever the direction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from gancompress.config import DataOptions
 from gancompress.data.hashing import content_digest
 from gancompress.data.images import SUFFIXES, is_image_file, read_image, to_tensor
-from gancompress.data.listing import folder_names, input_side, split_folder
+from gancompress.data.listing import find_layout, folder_names, split_folder
 from gancompress.data.splits import Splits, make_splits
 from gancompress.errors import DataError
 
@@ -176,16 +176,16 @@ def load_split(options: DataOptions, split: str, size: int, splits: Splits | Non
     if not options.root.is_dir():
         raise DataError(f"no data folder {options.root}")
     lists = splits or make_splits(options, (split,))
-    if options.mode == "paired":
+    side_a, side_b = lists.input_side(options.direction), options.direction[-1]
+    if side_a == "AB":
         halves = ("left", "right") if options.direction == "AtoB" else ("right", "left")
         inputs, targets = (_images(options, lists, (split, "AB"), size, half) for half in halves)
         return Split(inputs, targets, paired=True)
-    side_a = input_side(options)
-    side_b = "B" if side_a == "A" else "A"
     a = _images(options, lists, (split, side_a), size)
     if not lists.images(split, side_b):
         return Split(a, None, paired=False)
-    return Split(a, _images(options, lists, (split, side_b), size), paired=False)
+    b = _images(options, lists, (split, side_b), size)
+    return Split(a, b, paired=options.mode == "paired")
 
 
 def _images(
@@ -204,12 +204,12 @@ def _images(
 
 def _why_none(options: DataOptions, split: str, side: str) -> str:
     """What is wrong with data that has no images for a split and side."""
-    root, folder = options.root, split_folder(options, split, side)
-    names = folder_names(options, split, side)
-    if split == "search" and folder is None and split_folder(options, "train", side):
+    root, layout = options.root, find_layout(options.root, options.mode)
+    folder, names = split_folder(root, layout, split, side), folder_names(layout, split, side)
+    if split == "search" and folder is None and split_folder(root, layout, "train", side):
         return f"{root} has no {names[0]} folder: data.search_fraction must be above 0"
     if folder is None:
-        wanted = ["train" + names[0].removeprefix("search")] if split == "search" else names
+        wanted = folder_names(layout, "train", side) if split == "search" else names
         return f"{root} has no folder {' or '.join(wanted)}: {_layout(options, root)}"
     if any(is_image_file(path) for path in folder.iterdir()):
         return f"{folder}: none of its images is left for {split}; other splits hold all of them"
@@ -218,9 +218,9 @@ def _why_none(options: DataOptions, split: str, side: str) -> str:
 
 def _layout(options: DataOptions, root: Path) -> str:
     there = sorted(path.name for path in root.iterdir() if path.is_dir())
-    wanted = "train/ and test/ with side-by-side pairs"
-    if options.mode == "unpaired":
-        wanted = "trainA/ trainB/ testA/ testB/"
+    wanted = "trainA/ trainB/ testA/ testB/"
+    if options.mode == "paired":
+        wanted = f"train/ and test/ with side-by-side pairs, or {wanted} with pairs of one name"
     return f"{options.mode} data has {wanted}; this folder has {', '.join(there) or 'no folders'}"
 
 

@@ -2,7 +2,8 @@
 
 Which training images are held out for the search depends on their contents and on a seed: not on
 names, on the order of a listing or on the machine. Images of the same bytes stay together, and
-what the test split holds is left out of the other two.
+what the test split holds is left out of the other two. Of pairs in two folders it is the input
+that counts; its target goes with it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gancompress.config import DataOptions
 from gancompress.data.hashing import file_digests
-from gancompress.data.listing import SIDES, Source, find_sources
+from gancompress.data.listing import Layout, Source, find_layout, find_sources
 from gancompress.errors import DataError
 from gancompress.paths import relative_name
 
@@ -43,6 +44,7 @@ class Listed(NamedTuple):
 
 
 Images = tuple[Listed, ...]
+Row = tuple[Listed, ...]  # an image, or the input and the target of a pair
 Lists = dict[str, dict[str, Images]]
 
 
@@ -50,7 +52,8 @@ Lists = dict[str, dict[str, Images]]
 class Splits:
     """The images of every split and side, in a fixed order.
 
-    Sides are A and B of unpaired data, whatever the direction, and AB for side-by-side pairs.
+    Sides are A and B, whatever the direction, and AB for side-by-side pairs. Item i of A and item i
+    of B of paired data are a pair.
 
     Attributes:
         root: The data folder that names are relative to.
@@ -73,9 +76,17 @@ class Splits:
 
         Args:
             split: train, search or test.
-            side: A or B of unpaired data, AB of paired data.
+            side: A or B, or AB for side-by-side pairs.
         """
         return [self.root / image.name for image in self.images(split, side)]
+
+    def input_side(self, direction: str) -> str:
+        """The side that holds the inputs: A or B, or AB for side-by-side pairs."""
+        return "AB" if any("AB" in sides for sides in self.lists.values()) else direction[0]
+
+    def inputs(self, split: str, direction: str) -> Images:
+        """Names and hashes of a split's inputs; none where it has none."""
+        return self.images(split, self.input_side(direction))
 
     def counts(self, split: str) -> dict[str, int]:
         """Number of images by side, without the sides that have none."""
@@ -98,7 +109,7 @@ class Splits:
         if not counts:
             return f"{split}: no images"
         if self.rule["mode"] == "paired":
-            number = f"{sum(counts.values())} pairs"
+            number = f"{max(counts.values())} pairs"
         else:
             number = f"{' and '.join(f'{n} {side}' for side, n in counts.items())} images"
         origins = dict.fromkeys(self.sources[split][side] for side in counts)
@@ -139,6 +150,8 @@ class Splits:
                 split: {side: _parse(images) for side, images in sides.items()}
                 for split, sides in content["lists"].items()
             }
+            if content["rule"]["mode"] == "paired":
+                _refuse_lone_sides(lists)
             return cls(Path(content["root"]), content["rule"], content["sources"], lists)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{name}: no readable lists of images: {error}") from None
@@ -150,6 +163,12 @@ def _parse(images: dict[str, str]) -> Images:
         if not isinstance(digest, str):
             raise TypeError(f"{name} has no hash")
     return tuple(Listed(name, digest) for name, digest in images.items())
+
+
+def _refuse_lone_sides(lists: Lists) -> None:
+    for split, sides in lists.items():
+        if len({len(images) for images in sides.values()}) > 1:
+            raise ValueError(f"the sides of the pairs of {split} differ in number")
 
 
 def rule_of(options: DataOptions) -> dict[str, Any]:
@@ -172,10 +191,12 @@ def make_splits(options: DataOptions, wanted: Sequence[str] = SPLITS) -> Splits:
     if not options.root.is_dir():
         raise DataError(f"no data folder {options.root}")
     names = SPLITS if set(wanted) != {"test"} else ("test",)
-    found = find_sources(options, names)
+    layout = find_layout(options.root, options.mode)
+    found = find_sources(options, layout, names)
     hashed = {key: _hashed(options.root, source) for key, source in found.items()}
-    lists = _divided(options, hashed)
-    _warn_of_rest(options.root, [i for images in hashed.values() for i in images], lists)
+    groups = _groups(options, layout)
+    lists = _divided(options, hashed, groups)
+    _warn_of_rest(options.root, hashed, lists, [group[0] for group in groups])
     origins: dict[str, dict[str, str]] = {split: {} for split in names}
     for split in names:
         for side, images in lists[split].items():
@@ -187,19 +208,37 @@ def make_splits(options: DataOptions, wanted: Sequence[str] = SPLITS) -> Splits:
     return Splits(options.root, rule_of(options), origins, kept)
 
 
-def _divided(options: DataOptions, hashed: dict[tuple[str, str], Images]) -> Lists:
+def _groups(options: DataOptions, layout: Layout) -> list[tuple[str, ...]]:
+    """Sides that are divided together; the contents of the first one decide."""
+    if options.mode == "unpaired":
+        return [(side,) for side in layout]
+    return [tuple(sorted(layout, key=lambda side: side != options.direction[0]))]
+
+
+def _divided(
+    options: DataOptions,
+    hashed: dict[tuple[str, str], Images],
+    groups: list[tuple[str, ...]],
+) -> Lists:
     """Every image in one split; test before search, search before training."""
-    lists: Lists = {split: {} for split in SPLITS}
-    sides = SIDES[options.mode]
-    lists["test"] = {side: hashed.get(("test", side), ()) for side in sides}
-    tested = _digests(*lists["test"].values())
-    for side in sides:
-        pool = _without(hashed.get(("train", side), ()), tested)
-        if ("search", side) in hashed:
-            search = _without(hashed["search", side], tested)
+    found: dict[tuple[str, tuple[str, ...]], list[Row]] = {
+        (split, group): list(zip(*(hashed.get((split, side), ()) for side in group), strict=True))
+        for split in SPLITS
+        for group in groups
+    }
+    tested = _digests(row for group in groups for row in found["test", group])
+    sides = sorted(side for group in groups for side in group)
+    lists: Lists = {split: dict.fromkeys(sides, ()) for split in SPLITS}
+    for group in groups:
+        pool = _without(found["train", group], tested)
+        if ("search", group[0]) in hashed:
+            search = _without(found["search", group], tested)
         else:
-            search = _held_out(pool, options, side)
-        lists["search"][side], lists["train"][side] = search, _without(pool, _digests(search))
+            search = _held_out(pool, options, group[0])
+        train = _without(pool, _digests(search))
+        for split, rows in zip(SPLITS, (train, search, found["test", group]), strict=True):
+            for index, side in enumerate(group):
+                lists[split][side] = tuple(row[index] for row in rows)
     return lists
 
 
@@ -208,38 +247,44 @@ def _hashed(root: Path, source: Source) -> Images:
     return tuple(map(Listed, names, file_digests(source.files)))
 
 
-def _digests(*lists: Images) -> set[str]:
-    return {image.digest for images in lists for image in images}
+def _digests(rows: Iterable[Row]) -> set[str]:
+    return {row[0].digest for row in rows}
 
 
-def _without(images: Images, digests: set[str]) -> Images:
-    return tuple(image for image in images if image.digest not in digests)
+def _without(rows: list[Row], digests: set[str]) -> list[Row]:
+    return [row for row in rows if row[0].digest not in digests]
 
 
-def _held_out(images: Images, options: DataOptions, side: str) -> Images:
-    """Images whose seeded hash is lowest, in the order given; with them all of the same bytes."""
+def _held_out(rows: list[Row], options: DataOptions, side: str) -> list[Row]:
+    """Rows whose seeded hash is lowest, in the order given; with them all of the same bytes."""
     fraction = options.search_fraction
-    if not images or not fraction:
-        return ()
+    if not rows or not fraction:
+        return []
 
-    def rank(image: Listed) -> bytes:
-        return hashlib.sha256(f"{options.split_seed}:{image.digest}".encode()).digest()
+    def rank(row: Row) -> bytes:
+        return hashlib.sha256(f"{options.split_seed}:{row[0].digest}".encode()).digest()
 
-    first = _digests(tuple(sorted(images, key=rank)[: round(len(images) * fraction)]))
-    chosen = tuple(image for image in images if image.digest in first)
-    if not 0 < len(chosen) < len(images):
+    first = _digests(sorted(rows, key=rank)[: round(len(rows) * fraction)])
+    chosen = [row for row in rows if row[0].digest in first]
+    if not 0 < len(chosen) < len(rows):
         raise DataError(
-            f"{options.root}, side {side}: {len(images)} images cannot be split into training and "
+            f"{options.root}, side {side}: {len(rows)} images cannot be split into training and "
             f"{fraction:.0%} for the search; set data.search_fraction"
         )
     return chosen
 
 
-def _warn_of_rest(root: Path, images: list[Listed], lists: Lists) -> None:
-    """Say how many images are in no list, as another split holds the same bytes."""
-    used = {image for each in lists.values() for images in each.values() for image in images}
-    rest, test = set(images) - used, _digests(*lists["test"].values())
-    tested = {image for image in rest if image.digest in test}
+def _warn_of_rest(
+    root: Path, hashed: dict[tuple[str, str], Images], lists: Lists, sides: list[str]
+) -> None:
+    """Say how many images of these sides are in no list, as another split holds the same bytes."""
+    used, test = (
+        {image for split in splits for side in sides for image in lists[split][side]}
+        for splits in (SPLITS, ("test",))
+    )
+    rest = {i for (_, side), images in hashed.items() if side in sides for i in images} - used
+    digests = {image.digest for image in test}
+    tested = {image for image in rest if image.digest in digests}
     for holder, count in (("test", len(tested)), ("search", len(rest - tested))):
         if count:
             logger.warning(

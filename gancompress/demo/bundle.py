@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancompress import __version__
 from gancompress.checkpoint.network import Network
-from gancompress.data import ImageSet, Splits, input_side, list_images, load_split, spread
+from gancompress.data import ImageSet, Splits, list_images, load_split, spread
 from gancompress.demo.examples import choose, drawing_pad, file_name, native, plain, png
 from gancompress.demo.folder import publish, written_before
 from gancompress.demo.manifest import (
@@ -159,16 +159,16 @@ def input_images(source: Source, options: BundleOptions) -> tuple[ImageSet, Imag
             f"{source.path} does not say what it was trained on; give --images FOLDER with inputs"
         )
     data, size = source.data
-    split = _unseen(source.splits, input_side(data))
+    split = _unseen(source.splits, data.direction)
     return (
         load_split(data, "train", size, source.splits).inputs,
         load_split(data, split, size, source.splits).inputs,
     )
 
 
-def _unseen(splits: Splits, side: str) -> str:
+def _unseen(splits: Splits, direction: str) -> str:
     """The split that examples are taken from."""
-    return next((s for s in ("test", "search") if splits.files(s, side)), "train")
+    return next((s for s in ("test", "search") if splits.inputs(s, direction)), "train")
 
 
 def _proof_images(inputs: ImageSet, stride: int) -> list[Tensor]:

@@ -9,12 +9,13 @@ from typing import Literal
 from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions
-from gancompress.data import Splits, input_side, make_splits
+from gancompress.data import Splits, make_splits
 from gancompress.data.hashing import file_digests
-from gancompress.data.listing import SIDES, split_folder
+from gancompress.data.listing import LAYOUTS, has_folders
 from gancompress.errors import DataError
 
 SplitName = Literal["train", "search", "test"]
+Mode = Literal["paired", "unpaired"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,20 @@ class ChosenData:
     def set_sizes(self, max_images: int | None = None) -> tuple[int, int]:
         """Images to translate, and real images to compare their distribution with."""
         counts = self.splits.counts(self.split)
-        side = input_side(self.options)
+        side = self.splits.input_side(self.options.direction)
         inputs = min(counts.get(side, 0), max_images or counts.get(side, 0))
         if self.is_paired:
             return inputs, inputs
         return inputs, sum(count for other, count in counts.items() if other != side)
 
 
-def choose_data(root: Path, split: SplitName, model: Path, direction: str | None) -> ChosenData:
+def choose_data(
+    root: Path,
+    split: SplitName,
+    model: Path,
+    direction: str | None = None,
+    mode: Mode | None = None,
+) -> ChosenData:
     """The run's own lists where the folder holds its images; else what the folder holds.
 
     Args:
@@ -56,6 +63,8 @@ def choose_data(root: Path, split: SplitName, model: Path, direction: str | None
         split: Its name.
         model: A run folder, or any other path.
         direction: AtoB or BtoA; None for the run's, which is AtoB for any other model.
+        mode: Whether the data has pairs; None for the run's mode if the folder can be of it, and
+            for any other model unpaired if it can be.
 
     Raises:
         DataError: There is no such folder, or its images cannot be listed.
@@ -64,17 +73,21 @@ def choose_data(root: Path, split: SplitName, model: Path, direction: str | None
         raise DataError(f"no data folder {root}")
     known = run_data(model)
     asked = {"direction": direction} if direction else {}
-    if known is not None and _holds_data_of(root, split, model, known[0]):
-        options = known[0].model_copy(update={"root": root, **asked})
-        return ChosenData(options, split, run_splits(model, options), from_run=True)
-    options = DataOptions(root=root, mode="unpaired")
-    folders = [split_folder(options, name, side) for name in (split, "train") for side in "AB"]
-    if not any(folders):
-        options = options.model_copy(update={"mode": "paired"})
+    modes: tuple[Mode, ...] = (mode,) if mode else ("unpaired", "paired")
+    if known is not None and known[0].mode in modes:
+        if _holds_data_of(root, split, model, known[0]):
+            options = known[0].model_copy(update={"root": root, **asked})
+            return ChosenData(options, split, run_splits(model, options), from_run=True)
+        modes = (known[0].mode, *modes)
     if known is not None:
         asked = {"direction": known[0].direction, **asked}
-    options = options.model_copy(update=asked)
+    fitting = (each for each in modes if _can_be(root, each, split))
+    options = DataOptions(root=root, mode=next(fitting, modes[-1])).model_copy(update=asked)
     return ChosenData(options, split, make_splits(options, (split,)), from_run=False)
+
+
+def _can_be(root: Path, mode: Mode, split: SplitName) -> bool:
+    return any(has_folders(root, layout, (split, "train")) for layout in LAYOUTS[mode])
 
 
 def _holds_data_of(root: Path, split: SplitName, run: Path, data: DataOptions) -> bool:
@@ -88,7 +101,7 @@ def _holds_data_of(root: Path, split: SplitName, run: Path, data: DataOptions) -
     lists = _recorded(run)
     if lists is None:
         return False
-    sides = SIDES[data.mode]
+    sides = lists.counts(split)
     files = [path for side in sides for path in lists.at(root).files(split, side)]
     digests = [image.digest for side in sides for image in lists.images(split, side)]
     return all(path.is_file() for path in files) and any(

@@ -247,7 +247,12 @@ def choose_palette(options: SegmenterOptions, labels: ImageSet) -> Palette:
     try:
         return find_palette(label_images(labels), options.classes)
     except DataError as error:
-        raise DataError(f"{options.data.root}, {labels.half} halves: {error}") from None
+        raise DataError(f"{options.data.root}, {labels_name(labels)}: {error}") from None
+
+
+def labels_name(labels: ImageSet) -> str:
+    """Where the labels are, for people: halves of pairs, or a folder."""
+    return f"{labels.half} halves" if labels.half else f"{labels.files[0].parent.name}/"
 
 
 def train_segmenter(options: SegmenterOptions, device: torch.device) -> dict[str, Any]:
@@ -279,7 +284,7 @@ def train_segmenter(options: SegmenterOptions, device: torch.device) -> dict[str
 
 
 def _held_out(options: SegmenterOptions, splits: Splits) -> HeldOut:
-    split = "test" if splits.files("test", "AB") else "search"
+    split = "test" if splits.inputs("test", options.data.direction) else "search"
     return HeldOut(*segmenter_pairs(options, splits, split), split)
 
 
