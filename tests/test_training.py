@@ -780,8 +780,39 @@ def test_start_from_continues_another_supernet(
     for name, module in (("weights", task.net.generator), ("adapters", task.adapters)):
         tensors, _ = load_tensors(earlier / f"{name}.safetensors")
         assert all(torch.equal(module.state_dict()[key], tensors[key]) for key in tensors)
-    with pytest.raises(CheckpointError, match="does not fit this student"):
+    with pytest.raises(CheckpointError, match="does not fit this network"):
         prepared("supernet", f"start_from={earlier}", "student.name=mobile_resnet_6blocks")
+
+
+@pytest.mark.parametrize("kind", ["pix2pix", "cyclegan"])
+def test_start_from_continues_another_teacher(
+    world: World, prepared: Callable[..., Trainer], kind: str
+) -> None:
+    earlier = world.whole(kind)
+    task: Any = prepared(kind, f"start_from={earlier}").task
+    files = {"G": "weights", "D": "discriminator"}
+    if kind == "cyclegan":
+        files["G_back"] = "weights_back"
+    for name, file in files.items():
+        tensors, _ = load_tensors(earlier / f"{file}.safetensors")
+        state = task.networks[name].state_dict()
+        assert all(torch.equal(state[key], tensors[key]) for key in tensors)
+    averaged, trained = task.ema.module.state_dict(), task.networks["G"].state_dict()
+    assert all(torch.equal(averaged[key], trained[key]) for key in trained)
+    with pytest.raises(CheckpointError, match="does not fit this network"):
+        prepared(kind, f"start_from={earlier}", "generator.ngf=4")
+
+
+@pytest.mark.parametrize(("load", "side"), [(36, 36), (38, 32), (64, 64)])
+@pytest.mark.parametrize("kind", ["pix2pix", "supernet"])
+def test_held_out_images_have_the_scale_of_training_where_the_stride_allows(
+    prepared: Callable[..., Trainer], kind: str, load: int, side: int
+) -> None:
+    trainer = prepared(kind, f"data.load_size={load}")
+    held_out = trainer.task.held_out  # type: ignore[attr-defined]
+    assert held_out.inputs.size == side
+    assert trainer.stream.batch(0, 1).real_a.shape[-1] == 32
+    trainer.task.evaluate()
 
 
 @pytest.mark.parametrize(
@@ -860,11 +891,11 @@ def test_pseudo_pairs_are_the_teachers_images_computed_once(world: World, tmp_pa
     for index in range(len(images)):
         with torch.no_grad():
             wanted = to_uint8(teacher(to_float(images[index][None])))[0]
-        assert torch.equal(pairs[index], wanted)
+        assert torch.equal(pairs.take([index])[0], wanted)
     teacher.images = 0
     again = pseudo_pairs(path, padded(teacher), images)
     assert teacher.images == 0
-    assert torch.equal(again[1], pairs[1])
+    assert torch.equal(again.take([1]), pairs.take([1]))
 
 
 def test_pseudo_pairs_follow_teacher_images_and_size(world: World, tmp_path: Path) -> None:
@@ -891,10 +922,12 @@ def test_pseudo_pairs_take_sizes_that_the_stride_does_not_divide(
     images = load_split(options, "train", 35).inputs
     teacher = Counting()
     pairs = pseudo_pairs(tmp_path / "pairs.npy", padded(teacher, 8), images)
-    assert pairs[0].shape == (3, 35, 35)
+    assert pairs.take([0]).shape == (1, 3, 35, 35)
     with torch.no_grad():
         plain = to_uint8(teacher(to_float(images[0][None])))[0]
-    assert torch.equal(pairs[0][:, :34, :34], plain[:, :34, :34])  # the rest sees the padding
+    assert torch.equal(
+        pairs.take([0])[0][:, :34, :34], plain[:, :34, :34]
+    )  # the rest sees the padding
 
 
 def test_pseudo_pairs_survive_an_interruption_and_go_at_the_end(

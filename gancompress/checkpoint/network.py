@@ -233,6 +233,28 @@ def save_network(path: Path, module: nn.Module, description: Json, **header: Any
     save_tensors(path, module.state_dict(), {"network": description, **header})
 
 
+def continue_modules(folder: Path, modules: dict[str, nn.Module | None]) -> None:
+    """Fill modules with the weights of another run.
+
+    Args:
+        folder: Its run folder.
+        modules: By the file's name without suffix; None, and files that are not there, are left
+            out, but there must be `weights`.
+
+    Raises:
+        CheckpointError: There are no weights, or they have other shapes than the module.
+    """
+    for name, module in modules.items():
+        file = folder / f"{name}.safetensors"
+        if module is None or (name != "weights" and not file.exists()):
+            continue
+        tensors, _ = load_tensors(file)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(f"{file} does not fit this network: {error}") from None
+
+
 @dataclass
 class Discriminator:
     """A discriminator and how to build it.

@@ -89,6 +89,10 @@ class DataOptions(Section):
     max_images: Size | None = None
     cache_gb: float = 4.0  # decoded images kept in memory
 
+    def whole_size(self, stride: int) -> int:
+        """Side of the images for evaluation: load_size, where the stride divides it."""
+        return self.crop_size if self.load_size % stride else self.load_size
+
 
 class GeneratorOptions(Section):
     """An entry of `gancompress.models.GENERATORS` and its arguments."""
@@ -173,6 +177,7 @@ class TeacherOptions(Section):
     loss: TeacherLossOptions = TeacherLossOptions()
     schedule: ScheduleOptions
     log: LogOptions = LogOptions()
+    start_from: Path | None = None  # a trained teacher whose weights this one continues
 
 
 class TeacherSource(Section):

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gancompress.checkpoint.files import Json, load_tensors, save_tensors
+from gancompress.checkpoint.files import Json, save_tensors
 from gancompress.checkpoint.network import (
     Discriminator,
+    continue_modules,
     describe_space,
     save_discriminator,
     save_network,
@@ -23,7 +24,7 @@ from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, SamplingOptions, ScheduleOptions
 from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.elastic import SearchSpace, Subnet, Supernet, ready_subnet
-from gancompress.errors import CheckpointError, ConfigError
+from gancompress.errors import ConfigError
 from gancompress.losses import (
     discriminator_fake_loss,
     discriminator_real_loss,
@@ -123,7 +124,7 @@ class DistillTask:
     Args:
         student: The supernet and its teacher.
         judge: Judges outputs; None trains without adversarial loss.
-        held_out: Images for evaluation, at crop size.
+        held_out: Images for evaluation, whole.
         recipe: Losses, sampling, schedule.
         device: Where to train.
     """
@@ -335,20 +336,14 @@ class DistillTask:
         Raises:
             CheckpointError: Its generator has other shapes than this student.
         """
-        modules: dict[str, nn.Module | None] = {
-            "weights": self.net.generator,
-            "adapters": self.adapters,
-            "discriminator": self.discriminator,
-        }
-        for name, module in modules.items():
-            file = folder / f"{name}.safetensors"
-            if module is None or (name != "weights" and not file.exists()):
-                continue
-            tensors, _ = load_tensors(file)
-            try:
-                module.load_state_dict(tensors)
-            except RuntimeError as error:
-                raise CheckpointError(f"{file} does not fit this student: {error}") from None
+        continue_modules(
+            folder,
+            {
+                "weights": self.net.generator,
+                "adapters": self.adapters,
+                "discriminator": self.discriminator,
+            },
+        )
         self.ema = Ema(self.net.generator, self.recipe.schedule.ema)
 
     # -- for the loop -------------------------------------------------------------------

@@ -60,16 +60,19 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
             return run.summary()
         data = options.data
         require_rgb(options.generator, "generator")
-        _check_stride(data, STRIDES.get(options.generator.name, 1))
+        stride = STRIDES.get(options.generator.name, 1)
+        _check_stride(data, stride)
         splits = record_splits(run, data)
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:
             raise DataError(f"{data.root} has no target images: a teacher needs both sides")
-        held_out = load_split(data, "search", data.crop_size, splits)
+        held_out = load_split(data, "search", data.whole_size(stride), splits)
         _preload(training)
         torch.manual_seed(options.seed)
         task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
         task = task_class(options, held_out, device)
+        if options.start_from is not None and not run.state.exists():
+            task.start_from(options.start_from)
         stream = BatchStream(training, data, options.seed)
         return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
 
@@ -124,7 +127,7 @@ def _distil(
 ) -> dict[str, Any]:
     data, student = parts.data, parts.student
     _check_stride(data, student.stride)
-    held_out = load_split(data, "search", data.crop_size, parts.splits)
+    held_out = load_split(data, "search", data.whole_size(student.stride), parts.splits)
     task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
     start = options.start_from if isinstance(options, SupernetOptions) else None
     if start is not None and not run.state.exists():

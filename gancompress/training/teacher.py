@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancompress.checkpoint.network import Discriminator, save_discriminator, save_network
+from gancompress.checkpoint.network import (
+    Discriminator,
+    continue_modules,
+    save_discriminator,
+    save_network,
+)
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
@@ -33,7 +38,7 @@ class TeacherTask(ABC):
 
     Args:
         options: The teacher's options.
-        held_out: Images for evaluation and samples, at crop size.
+        held_out: Images for evaluation and samples, whole.
         networks: Modules by name; the first is the generator that is kept.
         device: Where to train.
     """
@@ -120,6 +125,16 @@ class TeacherTask(ABC):
             columns.append(stack(self.held_out.targets, chosen))
         return sheet(columns)
 
+    def start_from(self, folder: Path) -> None:
+        """Continue the networks that another teacher's run has left.
+
+        Raises:
+            CheckpointError: There are none, or they have other shapes.
+        """
+        files = {"G": "weights", "D": "discriminator", "G_back": "weights_back"}
+        continue_modules(folder, {file: self.networks.get(name) for name, file in files.items()})
+        self.ema = Ema(self.generators[0], self.options.schedule.ema)
+
     def state_dict(self) -> dict[str, Any]:
         """Networks, average and optimisers."""
         return {
@@ -151,7 +166,7 @@ class TeacherTask(ABC):
         self, path: Path, module: nn.Module, options: GeneratorOptions, progress: dict[str, Any]
     ) -> None:
         description = {"generator": options.model_dump(mode="json")}
-        size = self.options.data.crop_size
+        size = self.held_out.inputs.size
         save_network(path, module, description, image_size=size, progress=progress)
 
     @property
