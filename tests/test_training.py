@@ -902,13 +902,13 @@ def test_pseudo_pairs_follow_teacher_images_and_size(world: World, tmp_path: Pat
     options = teacher_options(world.unpaired, tmp_path).data
     images, path = load_split(options, "train", 32).inputs, tmp_path / "pairs.npy"
     teacher = Counting()
-    old = pseudo_pairs(path, padded(teacher), images)[0]
+    old = pseudo_pairs(path, padded(teacher), images).take([0])
     teacher.conv.weight.data.mul_(-1)
-    assert not torch.equal(pseudo_pairs(path, padded(teacher), images)[0], old)
+    assert not torch.equal(pseudo_pairs(path, padded(teacher), images).take([0]), old)
     fewer = ImageSet(images.files[1:], 32)
     assert len(pseudo_pairs(path, padded(teacher), fewer)) == len(fewer)
     larger = ImageSet(images.files[1:], 36)
-    assert pseudo_pairs(path, padded(teacher), larger)[0].shape == (3, 36, 36)
+    assert pseudo_pairs(path, padded(teacher), larger).take([0]).shape == (1, 3, 36, 36)
     teacher.images = 0
     (tmp_path / "pairs.json").write_text("{}")  # as if the process had died between the two files
     pseudo_pairs(path, padded(teacher), larger)
