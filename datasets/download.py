@@ -61,8 +61,8 @@ DAMAGED = (
 )  # fmt: skip
 PAIR_SIDE = 256  # of a prepared Cityscapes image
 
-EMBEDDED = """edges2emoji is part of this repository: datasets/edges2emoji.
-  Rebuild it with: python datasets/make_edges2emoji.py --output datasets/edges2emoji"""
+EMBEDDED = """draw2emoji is part of this repository: datasets/draw2emoji.
+  Rebuild it with: python datasets/make_draw2emoji.py --output datasets/draw2emoji"""
 
 BY_HAND = """the licence of Cityscapes allows no public copy, so it is fetched by hand:
   1. Register at https://www.cityscapes-dataset.com and download gtFine_trainvaltest.zip and
@@ -454,7 +454,7 @@ def run(args: argparse.Namespace) -> str:
     Raises:
         DownloadError: See the message; nothing is left behind.
     """
-    if args.name == "edges2emoji":
+    if args.name == "draw2emoji":
         return EMBEDDED
     recipe = _lookup(args.name)
     target: Path = args.root / args.name
@@ -492,7 +492,7 @@ def make(args: argparse.Namespace, recipe: Recipe, folder: Path, target: Path) -
 
 
 def _lookup(name: str) -> Recipe:
-    names = sorted([*RECIPES, "edges2emoji"])
+    names = sorted([*RECIPES, "draw2emoji"])
     if name in RECIPES:
         return RECIPES[name]
     close = difflib.get_close_matches(name, names, n=1)
@@ -506,7 +506,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help=", ".join(sorted([*RECIPES, "edges2emoji"])))
+    parser.add_argument("name", help=", ".join(sorted([*RECIPES, "draw2emoji"])))
     parser.add_argument("--url", help="another address of the archive: http, https or file")
     parser.add_argument("--sha256", help="refuse an archive with another checksum")
     parser.add_argument(

@@ -197,6 +197,16 @@ def test_stopped_compression_exits_with_75_and_goes_on(
     assert exported(tmp_path / "run") == exported(whole.run)
 
 
+def test_pairs_in_two_folders_are_compressed_like_those_side_by_side(
+    whole: Compressed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_paired(tmp_path / "data", 32, folders=("{}A", "{}B"))
+    modes = ("teacher.data.mode=paired", "supernet.data.mode=paired")
+    sets = (BUDGET_OPTION, ALGORITHM, *modes, "compress.export=[safetensors]")
+    run(write_compress(tmp_path, root, *sets))
+    assert table(capsys.readouterr().out) == table(whole.out)
+
+
 @pytest.mark.parametrize(
     "sets",
     [

@@ -411,14 +411,14 @@ def test_unknown_data_set_names_the_nearest(
 ) -> None:
     message = failure(download, capsys, root, "horse2zebr")
     assert "did you mean 'horse2zebra'?" in message
-    assert "edges2emoji" in message
+    assert "draw2emoji" in message
 
 
 def test_embedded_data_set_says_how_it_is_made(
     download: ModuleType, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert download.main(["edges2emoji", "--root", str(root)]) == 0
-    assert "datasets/make_edges2emoji.py" in capsys.readouterr().err
+    assert download.main(["draw2emoji", "--root", str(root)]) == 0
+    assert "datasets/make_draw2emoji.py" in capsys.readouterr().err
     assert not root.exists()
 
 

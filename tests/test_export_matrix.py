@@ -31,7 +31,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 NUM_SUBNETS = 5
 ROOT = Path(__file__).parent.parent
-EMOJI = ROOT / "datasets" / "edges2emoji" / "test"
+EMOJI = ROOT / "datasets" / "draw2emoji" / "testB"
 
 
 def network_of(family: str) -> Network:
@@ -65,7 +65,7 @@ def subnet_of(network: Network, rng: random.Random) -> Network:
 
 def probes(side: int) -> dict[str, Tensor]:
     """Batches (3, 3, H, W) uint8 at one size."""
-    images = ImageSet(list_images(EMOJI)[::20][:3], side, "right")
+    images = ImageSet(list_images(EMOJI)[::20][:3], side)
     real = torch.stack([images[index] for index in range(3)])
     noise = torch.randint(0, 256, real.shape, generator=torch.Generator().manual_seed(0))
     return {
