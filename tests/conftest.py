@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import make_paired, make_unpaired
+from pages import browser as browser
+from pages import visit as visit
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
