@@ -126,6 +126,7 @@ class Visit:
 
     def stroke(self, *points: tuple[float, float]) -> None:
         """Draw through points given in shares of the pad's side."""
+        self.page.locator("#pad").scroll_into_view_if_needed()
         box = self.page.locator("#pad").bounding_box()
         places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
         self.page.mouse.move(*places[0])

@@ -389,16 +389,13 @@ def test_pad_for_label_maps_has_their_exact_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_pad_for_coloured_drawings_takes_any_colour_and_has_their_lines(
-    tmp_path: Path, count: int, suffix: str
+    tmp_path: Path, count: int
 ) -> None:
-    found = drawing_pad(images(tmp_path, *(coloured(i, 128) for i in range(count)), suffix=suffix))
+    found = drawing_pad(images(tmp_path, *(coloured(i, 128) for i in range(count))))
     assert found is not None
     assert (found.grid, found.width, found.paper) == (128, 1, "#ffffff")
-    assert found.free
-    assert found.line is not None
-    assert sum(bytes.fromhex(found.line[1:])) <= 9
+    assert (found.line, found.free) == ("#000000", True)
     assert {"#ffffff", "#ffc83d"} < set(found.colours)
     assert len(found.colours) == 16
 

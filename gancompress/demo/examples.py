@@ -31,7 +31,7 @@ MAX_COLOURS = 24
 MAX_SHADES = 4096  # the most frequent ones tell
 PLACES = np.array([1 << 16, 1 << 8, 1])  # of the channels in a number that stands for a colour
 USUAL = 0.8  # of the drawings of a set have its lines, and are flat
-THIN = 1 / 16  # of the side: the widest lines
+THIN = 1 / 32  # of the side: the widest lines
 WHITE = "#ffffff"
 STARTING_COLOURS = (
     *("#ffc83d", "#ff8b3d", "#f2383f", "#f0417f", "#f9b4cf", "#8b5fc7", "#3f86f0", "#62c4fb"),

@@ -116,7 +116,7 @@ export class Pad {
     if (points.length && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.35) return;
     points.push(point);
     this.drawing.line(last, point, this.stroke);
-    this.view.stroke(this.stroke, points.length - 1);
+    this.view.piece(this.stroke, points.length - 1);
     this.hears.changed();
   }
 
@@ -150,7 +150,7 @@ export class Pad {
   /** Have the drawing and the view do an action; the view may leave colours to a later one. */
   perform(action, withColours = true) {
     this.drawing.apply(action);
-    if (action.kind === "stroke") this.view.stroke(action);
+    if (action.kind === "stroke") action.points.forEach((_, index) => this.view.piece(action, index));
     if (action.kind === "clear") this.view.blank();
     if (action.kind === "picture") {
       this.view.blank();

@@ -33,19 +33,18 @@ export class View {
     this.colours.fillRect(0, 0, this.side, this.side);
   }
 
-  /** A stroke from its point `from` on. */
-  stroke({ tool, width, colour, points }, from = 0) {
+  /** What a stroke adds with one of its points: a straight piece from the point before. */
+  piece({ tool, width, colour, points }, index) {
     const line = (context, style, operation = "source-over") => {
       const scale = this.side / this.spec.grid;
       context.globalCompositeOperation = operation;
       context.strokeStyle = style;
       context.lineWidth = Math.max(width * scale, LEAST * devicePixelRatio);
-      context.lineCap = context.lineJoin = "round";
+      context.lineCap = "round";
       context.beginPath();
-      const [x, y] = points[Math.max(0, from - 1)];
-      context.moveTo(x * scale, y * scale);
-      for (const [toX, toY] of points.slice(Math.max(from, 1))) context.lineTo(toX * scale, toY * scale);
-      if (points.length === 1) context.lineTo(x * scale, y * scale + 0.01);
+      const [[fromX, fromY], [x, y]] = [points[Math.max(0, index - 1)], points[index]];
+      context.moveTo(fromX * scale, fromY * scale);
+      context.lineTo(x * scale, y * scale + (index ? 0 : 0.01)); // a dot, too, has a length
       context.stroke();
       context.globalCompositeOperation = "source-over";
     };
