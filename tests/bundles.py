@@ -81,6 +81,17 @@ def drawing(index: int, size: int, width: int = 2) -> Pixels:
     return np.where(ink[..., None], 0, 255).astype(np.uint8).repeat(3, -1)
 
 
+def coloured(index: int, size: int) -> Pixels:
+    """Two boxes in colours of their own, with black outlines a pixel wide, on white paper."""
+    rng = np.random.default_rng(index)
+    pixels = np.full((size, size, 3), 255, np.uint8)
+    for left in (size // 8, 9 * size // 16):
+        box = pixels[size // 4 : size // 2 + size // 4, left : left + 3 * size // 8]
+        box[:] = 0
+        box[1:-1, 1:-1] = rng.integers(20, 236, 3)
+    return pixels
+
+
 def make_sketches(root: Path, count: int = 8, size: int = 32) -> Path:
     """Side-by-side pairs of a drawing and a picture: `count` in train/, four elsewhere.
 

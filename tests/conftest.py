@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import make_paired, make_unpaired
+from pages import browser as browser
+from pages import visit as visit
 
 import gancompress  # noqa: F401  # before any runtime: it keeps them from reporting to anybody
 

@@ -24,6 +24,7 @@ from bundles import (
     EXAMPLES,
     MODELS,
     Pixels,
+    coloured,
     drawing,
     make_sketches,
     manifest,
@@ -388,6 +389,48 @@ def test_pad_for_label_maps_has_their_exact_colours(tmp_path: Path) -> None:
     assert found is not None
     assert found.paper == "#804080"
     assert set(found.colours) == {"#4682b4", "#00008e", "#dc143c"}
+    assert (found.line, found.free) == (None, False)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_pad_for_coloured_drawings_takes_any_colour_and_has_their_lines(
+    tmp_path: Path, count: int
+) -> None:
+    found = drawing_pad(images(tmp_path, *(coloured(i, 128) for i in range(count))))
+    assert found is not None
+    assert (found.grid, found.width, found.paper) == (128, 1, "#ffffff")
+    assert (found.line, found.free) == ("#000000", True)
+    assert {"#ffffff", "#ffc83d"} < set(found.colours)
+    assert len(found.colours) == 16
+
+
+def thick(index: int) -> Pixels:
+    """The same with bars in black that are no lines."""
+    pixels = coloured(index, 128)
+    pixels[:, 60:80] = 0
+    return pixels
+
+
+def on_grey(index: int) -> Pixels:
+    pixels = coloured(index, 128)
+    return np.where(pixels == 255, np.uint8(128), pixels)
+
+
+@pytest.mark.parametrize("change", [thick, on_grey])
+def test_flat_colours_without_lines_on_white_paper_are_no_coloured_drawings(
+    tmp_path: Path, change: Callable[[int], Pixels]
+) -> None:
+    assert drawing_pad(images(tmp_path, *(change(i) for i in range(40)))) is None
+
+
+def test_few_drawings_with_other_inputs_between_are_still_drawings(tmp_path: Path) -> None:
+    drawings = [coloured(i, 64) for i in range(9)]
+    found = drawing_pad(images(tmp_path, *drawings, picture(0, 64)))
+    assert found is not None
+    assert found.free
+    half = [picture(i, 64) for i in range(9)]
+    (tmp_path / "half").mkdir()
+    assert drawing_pad(images(tmp_path / "half", *drawings, *half)) is None
 
 
 def grey(pixels: Pixels) -> Pixels:

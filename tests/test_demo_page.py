@@ -2,76 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import http.server
 import io
 import itertools
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import picture, write_image
+from pages import (
+    FRONT,
+    PATIENCE,
+    Site,
+    Visit,
+    levels,
+    png,
+    serve,
+    translated,
+    untrained,
+)
 from PIL import Image
 
-from gancompress.checkpoint.network import Network, build_network, save_network
 from gancompress.cli.main import main
-from gancompress.demo import BundleOptions, DemoServer, find_source, make_bundle, site
-from gancompress.demo.manifest import Manifest, read_manifest
-from gancompress.demo.server import RUNTIME
+from gancompress.demo.manifest import read_manifest
 from gancompress.errors import ConfigError
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parent.parent
-FRONT = ROOT / "pretrained" / "edges2emoji" / "front"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
-PATIENCE = 30_000  # ms
-Pixels = np.ndarray[Any, Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian's package chromium)")
-    vendor = ROOT / "gancompress" / "demo" / "web" / "vendor"
-    if not all((vendor / name).is_file() for name in RUNTIME):
-        pytest.skip("needs the page's runtime: scripts/vendor.sh installs it")
-    with playwright.sync_playwright() as run:
-        started = run.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
-
-
-@dataclass
-class Site:
-    """A bundle and where it is served."""
-
-    bundle: Path
-    url: str
-    manifest: Manifest = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.manifest = read_manifest(self.bundle)
-
-
-def serve(bundle: Path) -> Iterator[Site]:
-    with DemoServer(site(bundle), "127.0.0.1", 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(bundle, server.url)
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -80,149 +40,13 @@ def sketches(browser: Any) -> Iterator[Site]:
     yield from serve(FRONT)
 
 
-def tiny(name: str, ngf: int) -> Network:
-    """A generator whose pictures have colour and contrast without any training."""
-    torch.manual_seed(ngf)
-    options = {"generator": {"name": name, "ngf": ngf, "norm": "instance"}}
-    network = build_network(options, name)
-    for parameter in network.module.parameters():
-        if parameter.ndim == 4:
-            torch.nn.init.kaiming_normal_(parameter)
-    return network
-
-
 @pytest.fixture(scope="module")
 def photos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A generator of photos, at 64x64."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         write_image(folder / "images" / f"{number}.png", picture(number, 64))
-    network = tiny("resnet_6blocks", 4)
-    save_network(folder / "tiny.safetensors", network.module, network.description, image_size=64)
-    options = BundleOptions("photo", folder / "images")
-    make_bundle(
-        find_source(folder / "tiny.safetensors"), options, folder / "bundle", lambda _: None
-    )
-    yield from serve(folder / "bundle")
-
-
-@dataclass
-class Visit:
-    """A page that somebody has opened."""
-
-    page: Any
-    site: Site
-    requests: list[str]
-    complaints: list[str]
-
-    def pictures(self) -> int:
-        return int(self.page.get_attribute("#main", "data-pictures") or 0)
-
-    def wait(self, is_so: Callable[[], bool], what: str) -> None:
-        for _ in range(PATIENCE // 50):
-            if is_so():
-                return
-            self.page.wait_for_timeout(50)
-        pytest.fail(f"never: {what}; engine: {self.page.inner_text('#engine')}")
-
-    def settle(self) -> None:
-        """Until all is computed that was asked for."""
-        last = -1
-        while last != self.pictures():
-            last = self.pictures()
-            self.page.wait_for_timeout(400)
-
-    def pixels(self, canvas: str = "right") -> Pixels:
-        """(H, W, 4) of a canvas at its own size."""
-        script = "id => document.getElementById(id).toDataURL('image/png').split(',')[1]"
-        content = base64.b64decode(self.page.evaluate(script, canvas))
-        return np.array(Image.open(io.BytesIO(content)).convert("RGBA"))
-
-    def saved(self, button: str) -> Pixels:
-        """(H, W, 3) of the file that a button gives."""
-        with self.page.expect_download() as waited:
-            self.page.click(button)
-        return np.array(Image.open(waited.value.path()).convert("RGB"))
-
-    def stroke(self, *points: tuple[float, float]) -> None:
-        """Draw through points given in shares of the pad's side."""
-        box = self.page.locator("#pad").bounding_box()
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-        self.page.mouse.move(*places[0])
-        self.page.mouse.down()
-        for place in places[1:]:
-            self.page.mouse.move(*place, steps=8)
-        self.page.mouse.up()
-
-    def drop(self, name: str, content: bytes) -> None:
-        script = """([name, bytes]) => {
-          const data = new DataTransfer();
-          data.items.add(new File([new Uint8Array(bytes)], name));
-          return data;
-        }"""
-        data = self.page.evaluate_handle(script, [name, list(content)])
-        self.page.dispatch_event("#main", "drop", {"dataTransfer": data})
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
-    """Opens a site; at the end nothing may have left it, and nothing may have gone wrong."""
-    contexts, visits = [], []
-
-    def opened(
-        site: Site,
-        script: str = "",
-        ready: bool = True,
-        prepare: Callable[[Any], None] = lambda _: None,
-        **options: Any,
-    ) -> Visit:
-        context = browser.new_context(**options)
-        prepare(context)
-        page = context.new_page()
-        contexts.append(context)
-        requests: list[str] = []
-        complaints: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda text: complaints.append(text.text) if text.type == "error" else None,
-        )
-        if script:
-            page.add_init_script(script)
-        visits.append(Visit(page, site, requests, complaints))
-        page.goto(site.url)
-        if ready:
-            page.wait_for_selector("#main[data-pictures]", timeout=PATIENCE)
-            visits[-1].settle()
-        return visits[-1]
-
-    yield opened
-    for each in visits:
-        origins = {"/".join(url.split("/", 3)[:3]) for url in each.requests if url[:4] == "http"}
-        assert origins == {origin(each.site.url)}
-        assert each.complaints == []
-    for context in contexts:
-        context.close()
-
-
-def origin(url: str) -> str:
-    return "/".join(url.split("/", 3)[:3])
-
-
-def translated(site: Site, index: int, pixels: Pixels, folder: Path) -> Pixels:
-    """What the command line makes of the same pixels with the same file."""
-    write_image(folder / "input.png", pixels)
-    model = str(site.bundle / site.manifest.models[index].file)
-    arguments = ["--size", str(site.manifest.size)]
-    source, target = str(folder / "input.png"), str(folder / "output.png")
-    assert main(["translate", model, source, target, *arguments]) == 0
-    return np.array(Image.open(target).convert("RGB"))
-
-
-def levels(one: Pixels, other: Pixels) -> int:
-    assert one.shape == other.shape
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
+    yield from serve(untrained(folder, "photo", 64))
 
 
 # -- drawing ----------------------------------------------------------------------------------
@@ -250,9 +74,8 @@ def test_strokes_change_the_picture_which_equals_translate_on_the_same_pixels(
     assert drawn.shape == (sketches.manifest.pad.grid, sketches.manifest.pad.grid, 3)
     assert set(np.unique(drawn)) == {0, 255}
     index = int(seen.page.input_value("#slider"))
-    found = seen.saved("#save")
+    found = seen.pixels()[..., :3]
     assert levels(found, translated(sketches, index, drawn, tmp_path)) <= 2
-    assert np.array_equal(found, seen.pixels()[..., :3])
 
 
 def test_every_example_and_model_equals_translate(
@@ -597,12 +420,6 @@ def test_without_site_data_the_page_works(visit: Callable[..., Visit], sketches:
 
 
 # -- photos -----------------------------------------------------------------------------------
-
-
-def png(pixels: Pixels, kind: str = "PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind)
-    return stream.getvalue()
 
 
 def test_dropped_pictures_are_translated_and_broken_files_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,14 @@ RARE = 0.002  # share of the pixels below which a colour is noise
 MAX_COLOURS = 24
 MAX_SHADES = 4096  # the most frequent ones tell
 PLACES = np.array([1 << 16, 1 << 8, 1])  # of the channels in a number that stands for a colour
+USUAL = 0.8  # of the drawings of a set have its lines, and are flat
+THIN = 1 / 32  # of the side: the widest lines
+WHITE = "#ffffff"
+STARTING_COLOURS = (
+    *("#ffc83d", "#ff8b3d", "#f2383f", "#f0417f", "#f9b4cf", "#8b5fc7", "#3f86f0", "#62c4fb"),
+    *("#2fae6b", "#9bd045", "#7d4a35", "#e9a876", "#2b2430", "#958e9a", "#dedbe6", WHITE),
+)
+"""For a pad that takes any colour: between them, the fills of emoji and what a paint box has."""
 
 
 def native(inputs: ImageSet) -> ImageSet:
@@ -91,20 +100,59 @@ def plain(name: str) -> str:
 def drawing_pad(images: ImageSet) -> Pad | None:
     """The pad for inputs that are drawings or label maps; None for photos.
 
+    Coloured drawings have white paper, few flat colours each, and thin lines of one dark colour
+    in nearly all of them; their pad takes any colour. Label maps have exactly the colours that
+    their pad has, and sketches a single one.
+
     Args:
         images: At the size of their files.
     """
     examined = [images[index] for index in spread(len(images), MAX_EXAMINED)]
     pixels = torch.stack(examined).permute(0, 2, 3, 1).numpy().astype(np.int64)
     palette = flat_colours(pixels.reshape(-1, 3))
+    if palette is None or len(palette) > 2:
+        pad = _coloured_drawings(pixels)
+        if pad is not None:
+            return pad
     if palette is None:
         return None
     paper, *colours = palette
     width = max(1, images.size // 16)
     if len(colours) == 1:
         width = line_width(np.abs(pixels - paper).sum(-1) > np.abs(pixels - colours[0]).sum(-1))
-    texts = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette]
-    return Pad(grid=images.size, width=width, paper=texts[0], colours=tuple(texts[1:]))
+    inks = tuple(_text(colour) for colour in colours)
+    return Pad(grid=images.size, width=width, paper=_text(paper), colours=inks)
+
+
+def _coloured_drawings(pixels: Pixels) -> Pad | None:
+    """The pad for (N, H, W, 3) drawings with lines over any flat colours; None for others."""
+    found = [flat_colours(image.reshape(-1, 3)) for image in pixels]
+    flat = [palette for palette in found if palette is not None]
+    if len(flat) < USUAL * len(found):
+        return None
+    paper = Counter(palette[0] for palette in flat).most_common(1)[0][0]
+    if _text(paper) != WHITE:
+        return None
+    # an image's own palette may lack its lines: of near colours it has the most frequent one
+    for colour in sorted({colour for palette in flat for colour in palette}, key=sum):
+        ink = np.abs(pixels - colour).sum(-1) <= GRAIN
+        width = line_width(ink)
+        if ink.any((1, 2)).mean() >= USUAL and width <= THIN * pixels.shape[1]:
+            line = _text(colour)
+            return Pad(
+                grid=pixels.shape[1],
+                width=width,
+                paper=WHITE,
+                colours=STARTING_COLOURS,
+                line=line,
+                free=True,
+            )
+    return None
+
+
+def _text(colour: tuple[int, int, int]) -> str:
+    """`#rrggbb`."""
+    return "#" + bytes(colour).hex()
 
 
 def flat_colours(pixels: Pixels) -> list[tuple[int, int, int]] | None:

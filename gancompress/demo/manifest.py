@@ -91,15 +91,20 @@ class Pad(_Entry):
 
     Attributes:
         grid: Side in pixels of the drawing, before it is resized to the network's input.
-        width: Of the pen, in pixels of the grid.
+        width: Of the lines, in pixels of the grid; of a brush where there are no lines.
         paper: Colour of the empty pad.
-        colours: Of the pens.
+        colours: What one may draw with, or begin with where any colour may be taken.
+        line: Colour of lines over colours: a pixel is part of a line exactly if it is this one;
+            None where lines are a colour like others.
+        free: Whether any colour may be taken.
     """
 
     grid: int = Field(ge=8, le=4096)
     width: int = Field(ge=1, le=256)
     paper: Colour
     colours: tuple[Colour, ...] = Field(min_length=1)
+    line: Colour | None = None
+    free: bool = False
 
 
 class Manifest(_Entry):

@@ -18,9 +18,9 @@ from gancompress.tables import lookup
 
 PAGE = (
     *("index.html", "style.css", "app.js", "backend.js", "controls.js", "drawing.js", "engine.js"),
-    "front.js",
-    *("isolation.js", "manifest.js", "pad.js", "photo.js", "resample.js", "split.js", "sw.js"),
-    *("worker.js", "icon.svg", "runtime-licence.txt"),
+    *("enlarge.js", "front.js", "isolation.js", "manifest.js", "pad.js", "photo.js", "regions.js"),
+    *("resample.js", "split.js", "sw.js", "tools.js", "view.js", "worker.js", "icon.svg"),
+    "runtime-licence.txt",
 )
 RUNTIME = (
     *("ort.wasm.min.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm"),

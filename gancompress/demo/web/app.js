@@ -1,18 +1,23 @@
 // The page: an input, a model, and the picture that it makes; everything else is in its own file.
 
 import { chooseBackend } from "./backend.js";
-import { examples, files, photographing, sketching, take } from "./controls.js";
+import { examples, files, photographing, take } from "./controls.js";
 import { Cancelled, Engine } from "./engine.js";
 import { Front } from "./front.js";
 import { isolate } from "./isolation.js";
 import { megabytes, readManifest } from "./manifest.js";
+import { resample } from "./resample.js";
 import { Split } from "./split.js";
+import { sketching } from "./tools.js";
 
 const SLOW = 400; // ms a picture, beyond which nobody can follow a pen
 const FLUENT = 100;
 const TEDIOUS = 3000; // ms, beyond which one waits for a single picture
 const TIMED = 4; // runs that a speed needs
 const PREFETCHED = 12e6; // bytes of models that are loaded before anybody asks
+const SAVED = 512; // pixels: the shorter side of a picture in a file, at least
+
+const SAVING = ["save", "save-both", "save-input"];
 
 const element = (id) => document.getElementById(id);
 
@@ -50,7 +55,9 @@ class Page {
     document.title = `${manifest.title} · gancompress`;
     element("task").textContent = manifest.title;
     element("pixels").textContent = ` · ${manifest.size} × ${manifest.size}`;
-    element("headline").textContent = isSketch ? "Draw, and see." : "Drop a picture, and see.";
+    const isPainting = manifest.pad?.colours.length > 1;
+    document.body.classList.toggle("painting", isPainting);
+    element("headline").textContent = isPainting ? "Paint, and see." : isSketch ? "Draw, and see." : "Drop a picture, and see.";
     const isOne = manifest.models.length < 2;
     for (const item of [document.querySelector(".rail"), document.querySelector(".switch"), element("other")]) {
       item.hidden = isOne;
@@ -109,10 +116,8 @@ class Page {
     element("compare").addEventListener("change", (event) => this.compareWith(this.other, event.target.checked));
     element("other").addEventListener("change", (event) =>
       this.compareWith(this.manifest.models[Number(event.target.value)], true));
-    element("save").addEventListener("click", () => {
-      const { title } = this.manifest;
-      save(element("right"), `${title}-${element("right").dataset.model}.png`);
-    });
+    element("save").addEventListener("click", () => this.save());
+    element("save-both").addEventListener("click", () => this.save(true));
     element("save-input").addEventListener("click", () => this.saveInput());
     element("dismiss").addEventListener("click", () => this.tell(""));
     element("retry").addEventListener("click", () => this.onRetry?.());
@@ -142,6 +147,22 @@ class Page {
     this.isLeftDirty = true;
     this.show();
     this.kick();
+  }
+
+  /** The picture at a size for people, and if wanted the input to the left of it. */
+  save(withInput = false) {
+    const made = element("right");
+    const times = Math.ceil(SAVED / Math.min(made.width, made.height));
+    const [width, height] = [times * made.width, times * made.height];
+    const { data } = made.getContext("2d").getImageData(0, 0, made.width, made.height);
+    const left = withInput ? width : 0;
+    const canvas = new OffscreenCanvas(left + width, height);
+    const context = canvas.getContext("2d");
+    const large = resample(data, made.width, made.height, width, height);
+    context.putImageData(new ImageData(large, width, height), left, 0);
+    context.imageSmoothingQuality = "high";
+    if (withInput) context.drawImage(this.source.shown(height), 0, 0, width, height);
+    save(canvas, `${this.manifest.title}-${made.dataset.model}${withInput ? "-and-input" : ""}.png`);
   }
 
   saveInput() {
@@ -263,7 +284,7 @@ class Page {
   empty() {
     this.isDirty = false;
     for (const id of ["right", "left"]) blank(element(id));
-    element("save").disabled = element("save-input").disabled = true;
+    for (const id of SAVING) element(id).disabled = true;
     this.state("Ready");
   }
 
@@ -280,7 +301,7 @@ class Page {
     const slow = setTimeout(() => this.state("Computing"), SLOW);
     const image = await engine.run(model, input).finally(() => clearTimeout(slow));
     paint(element("right"), image, model);
-    element("save").disabled = element("save-input").disabled = false;
+    for (const id of SAVING) element(id).disabled = false;
     if (this.onRetry) this.tell("");
     this.pictures += 1;
     element("main").dataset.pictures = this.pictures;

@@ -1,84 +1,10 @@
-// Where pictures come from: tools of the drawing pad, examples, files, the clipboard, the webcam.
+// Where pictures come from: examples, files, the clipboard, the webcam.
 
-import { Pad } from "./pad.js";
-import { Photo, decode, fitted } from "./photo.js";
+import { Photo, decode } from "./photo.js";
 
 const element = (id) => document.getElementById(id);
 
-/** Exactly one of some buttons is on; arrow keys move between them. */
-function radios(buttons, chosen) {
-  const choose = (button, focus) => {
-    for (const each of buttons) {
-      each.setAttribute("aria-checked", String(each === button));
-      each.tabIndex = each === button ? 0 : -1;
-    }
-    if (focus) button.focus();
-    chosen(button);
-  };
-  buttons.forEach((button, index) => {
-    button.addEventListener("click", () => choose(button));
-    button.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      choose(buttons.at((index + step) % buttons.length), true);
-    });
-  });
-  choose(buttons[0]);
-  return choose;
-}
-
-/** A drawing pad with its tools; gives `{input(), isEmpty, isLive, pixels(), picture(bitmap)}`. */
-export function sketching(manifest, changed) {
-  element("drawing").hidden = false;
-  const note = () => {
-    element("undo").disabled = !pad.done.length;
-    element("redo").disabled = !pad.undone.length;
-    element("clear").disabled = pad.isEmpty;
-    element("hint").hidden = !pad.isEmpty;
-    changed();
-  };
-  const pad = new Pad(element("pad"), element("cursor"), manifest.pad, note);
-  const tools = [element("pen"), element("eraser")];
-  const tool = radios(tools, (button) => { pad.eraser = button === tools[1]; });
-  const swatches = manifest.pad.colours.map((colour, index) => {
-    const button = document.createElement("button");
-    Object.assign(button, { type: "button", title: `Colour ${index + 1}: ${colour}` });
-    button.setAttribute("role", "radio");
-    button.setAttribute("aria-label", `Colour ${index + 1}, ${colour}`);
-    button.style.setProperty("--colour", colour);
-    button.dataset.colour = colour;
-    return button;
-  });
-  if (swatches.length > 1) {
-    element("swatches").replaceChildren(...swatches);
-    element("swatches").hidden = false;
-    radios(swatches, (button) => {
-      pad.colour = button.dataset.colour;
-      tool(tools[0]);
-    });
-  }
-  element("undo").addEventListener("click", () => pad.undo());
-  element("redo").addEventListener("click", () => pad.redo());
-  element("clear").addEventListener("click", () => pad.clear());
-  document.addEventListener("keydown", (event) => {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-    const key = event.key.toLowerCase();
-    if (key !== "z" && key !== "y") return;
-    event.preventDefault();
-    if (key === "y" || event.shiftKey) pad.redo();
-    else pad.undo();
-  });
-  return {
-    input: () => pad.input(manifest.size),
-    get isEmpty() { return pad.isEmpty; },
-    isLive: false,
-    pixels: () => ({ data: pad.drawing.pixels, width: pad.spec.grid, height: pad.spec.grid }),
-    picture: (bitmap) => pad.load(fitted(bitmap, pad.spec.grid, pad.spec.grid, pad.spec.paper)),
-  };
-}
-
-/** A place for a picture, and the webcam; gives the same as `sketching`. */
+/** A place for a picture, and the webcam; gives the same as a drawing pad. */
 export function photographing(manifest, changed, tell) {
   element("photo").hidden = false;
   element("save-input").setAttribute("aria-label", "Save the picture as the network gets it");
@@ -109,6 +35,7 @@ export function photographing(manifest, changed, tell) {
     get isEmpty() { return photo.isEmpty && !photo.isLive; },
     get isLive() { return photo.isLive; },
     pixels: () => photo.current,
+    shown: () => element("source"),
     picture: (bitmap) => photo.show(bitmap),
   };
 }
@@ -124,7 +51,7 @@ export function examples(manifest, source, tell) {
     Object.assign(button, { type: "button", title: example.name });
     button.setAttribute("aria-label", `Example ${index + 1}`);
     button.append(image);
-    button.addEventListener("click", () => take(example.file, source, tell));
+    button.addEventListener("click", (event) => source.pick?.(image, event) || take(example.file, source, tell));
     const item = document.createElement("li");
     item.append(button);
     return item;
@@ -133,12 +60,13 @@ export function examples(manifest, source, tell) {
 
 let latest = 0; // pictures that were asked for: only the last of them may come
 
-/** Make a picture the input, unless another one was asked for while it was read. */
+/** Make a picture the input, unless another one was asked for meanwhile; gives a word about it. */
 async function give(read, source, ifEmpty = false) {
   const turn = ++latest;
   const bitmap = await decode(await read());
-  if (turn === latest && !(ifEmpty && !source.isEmpty)) source.picture(bitmap);
+  const advice = turn === latest && !(ifEmpty && !source.isEmpty) && source.picture(bitmap);
   bitmap.close();
+  return advice || "";
 }
 
 /** Fetch an example and make it the input, or only where there is none; says what went wrong. */
@@ -160,8 +88,7 @@ export function files(source, tell) {
   const accept = async (file) => {
     if (!file) return;
     try {
-      await give(() => file, source);
-      tell("");
+      tell(await give(() => file, source));
     } catch (error) {
       tell(`${file.name || "What was pasted"} ${error.message}. What was there stays.`);
     }

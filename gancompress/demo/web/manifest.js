@@ -9,6 +9,8 @@ export async function readManifest() {
     model.label = model.role === "teacher" ? "the teacher" : model.name;
     model.short = model.role === "teacher" ? "Teacher" : `${count(model.macs)} MACs`;
   }
+  const { pad } = manifest;
+  if (pad?.colours.length === 1) [pad.line] = pad.colours; // the only colour is that of lines
   return manifest;
 }
 

@@ -1,31 +1,34 @@
-// The drawing pad: pointer and keyboard, undo and redo, and a sharp view of what is drawn.
+// The drawing pad: pointer and keyboard, undo and redo.
 
 import { Drawing } from "./drawing.js";
+import { View } from "./view.js";
 
 const KEPT = 100; // actions that can be undone, at least
-const ERASER = 1 / 14; // of the pad's side
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STROKES = ["pen", "brush", "eraser"]; // tools that are drawn along; the others act at a point
 
 export class Pad {
   /**
-   * @param {HTMLCanvasElement} canvas where one draws
-   * @param {HTMLElement} cursor shown while the keyboard draws
+   * @param {{below: HTMLCanvasElement, above: HTMLCanvasElement}} canvases for colours and lines
+   * @param {HTMLElement} cursor shows where the pointer or the keyboard is, and how wide it draws
    * @param {object} spec the manifest's pad
-   * @param {() => void} changed called after every change of the drawing
+   * @param {{changed: () => void, picked: (colour: string) => void}} hears of every change of the
+   *   drawing, and of colours that are taken from it
    */
-  constructor(canvas, cursor, spec, changed) {
-    Object.assign(this, { canvas, cursor, spec, changed });
+  constructor({ below, above }, cursor, spec, hears) {
+    Object.assign(this, { canvas: above, cursor, spec, hears });
     this.drawing = new Drawing(spec);
-    this.done = []; // what was done, since the beginning: strokes, pictures, clearings
+    this.view = new View(below, above, spec);
+    this.done = []; // what was done, since the beginning: strokes, fillings, pictures, clearings
     this.undone = [];
     this.stroke = null;
     this.pointer = null; // that draws; others, such as a palm, do not
-    this.eraser = false;
+    this.tool = "pen";
+    this.width = spec.width;
     this.colour = spec.colours[0];
     this.place = [spec.grid / 2, spec.grid / 2];
-    this.context = canvas.getContext("2d");
     this.listen();
-    new ResizeObserver(() => this.redraw()).observe(canvas);
+    new ResizeObserver(() => this.redraw()).observe(above);
   }
 
   get isEmpty() {
@@ -45,10 +48,11 @@ export class Pad {
       this.pointer = event.pointerId;
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
-      this.cursor.hidden = true;
+      this.cursor.hidden = event.pointerType !== "mouse";
       this.begin(this.locate(event));
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (event.pointerType === "mouse") this.showCursor(this.locate(event));
       if (!this.stroke || event.pointerId !== this.pointer) return;
       const moves = event.getCoalescedEvents?.() ?? [];
       for (const move of moves.length ? moves : [event]) this.extend(this.locate(move));
@@ -56,6 +60,7 @@ export class Pad {
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
       canvas.addEventListener(name, (event) => event.pointerId === this.pointer && this.end());
     }
+    canvas.addEventListener("pointerleave", () => { this.cursor.hidden = true; });
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => {
       this.end();
@@ -82,87 +87,53 @@ export class Pad {
       else this.begin(this.place);
     } else return;
     event.preventDefault();
-    this.showCursor();
+    this.showCursor(this.place);
   }
 
-  showCursor() {
-    this.cursor.hidden = false;
-    this.cursor.classList.toggle("down", this.stroke !== null);
-    this.cursor.style.left = `${(100 * this.place[0]) / this.spec.grid}%`;
-    this.cursor.style.top = `${(100 * this.place[1]) / this.spec.grid}%`;
+  showCursor([x, y]) {
+    const { cursor, spec } = this;
+    const share = (value) => `${(100 * value) / spec.grid}%`;
+    const isWide = STROKES.includes(this.tool);
+    cursor.hidden = false;
+    cursor.classList.toggle("down", this.stroke !== null);
+    cursor.style.left = share(x);
+    cursor.style.top = share(y);
+    cursor.style.width = cursor.style.height = isWide ? `max(8px, ${share(this.width)})` : "";
   }
 
   begin(point) {
-    const { spec } = this;
-    const width = this.eraser ? Math.round(spec.grid * ERASER) : spec.width;
-    const colour = this.eraser ? spec.paper : this.colour;
-    this.stroke = { kind: "stroke", width, colour, points: [point] };
+    if (this.tool === "bucket") return this.fill(point);
+    if (this.tool === "dropper") return this.hears.picked(this.drawing.look(point));
+    this.stroke = { kind: "stroke", tool: this.tool, width: this.width, colour: this.colour, points: [] };
     this.done.push(this.stroke);
     this.undone = [];
-    this.put(this.stroke, 0);
-    this.changed();
+    this.extend(point);
   }
 
   extend(point) {
-    const last = this.stroke.points.at(-1);
-    if (Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.35) return;
-    this.stroke.points.push(point);
-    this.put(this.stroke, this.stroke.points.length - 1);
-    this.changed();
+    const { points } = this.stroke;
+    const last = points.at(-1) ?? point;
+    if (points.length && Math.hypot(point[0] - last[0], point[1] - last[1]) < 0.35) return;
+    points.push(point);
+    this.drawing.line(last, point, this.stroke);
+    this.view.piece(this.stroke, points.length - 1);
+    this.hears.changed();
   }
 
   end() {
+    this.pointer = null;
     if (!this.stroke) return;
-    this.stroke = this.pointer = null;
+    this.stroke = null;
     this.cursor.classList.remove("down");
-    this.changed();
+    this.hears.changed();
   }
 
-  /** Draw a stroke from its point `from` on, on the grid and on the screen. */
-  put({ width, colour, points }, from) {
-    for (let i = Math.max(from, 1); i < points.length; i++) {
-      this.drawing.line(points[i - 1], points[i], width, colour);
-    }
-    if (points.length === 1) this.drawing.line(points[0], points[0], width, colour);
-    this.ink({ width, colour, points }, from);
-  }
-
-  ink({ width, colour, points }, from) {
-    const { context } = this;
-    const scale = this.canvas.width / this.spec.grid;
-    const least = 1.6 * devicePixelRatio;
-    context.strokeStyle = colour;
-    context.lineWidth = Math.max(width * scale, least);
-    context.lineCap = context.lineJoin = "round";
-    context.beginPath();
-    const [x, y] = points[Math.max(0, from - 1)];
-    context.moveTo(x * scale, y * scale);
-    for (const [toX, toY] of points.slice(Math.max(from, 1))) context.lineTo(toX * scale, toY * scale);
-    if (points.length === 1) context.lineTo(x * scale, y * scale + 0.01);
-    context.stroke();
-  }
-
-  redraw() {
-    const side = Math.round(this.canvas.clientWidth * devicePixelRatio);
-    if (side && this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
-    this.drawing.clear();
-    this.blank();
-    const start = this.done.findLastIndex((action) => action.kind !== "stroke");
-    for (const action of this.done.slice(Math.max(start, 0))) {
-      if (action.kind === "stroke") this.put(action, 0);
-      if (action.kind === "picture") this.show(action);
-    }
-  }
-
-  blank() {
-    this.context.fillStyle = this.spec.paper;
-    this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-  }
-
-  show({ pixels, bitmap }) {
-    this.drawing.replace(pixels);
-    this.context.imageSmoothingQuality = "high";
-    this.context.drawImage(bitmap, 0, 0, this.canvas.width, this.canvas.height);
+  fill(point) {
+    const { drawing, colour } = this;
+    const places = drawing.region(point);
+    const paint = drawing.apart(colour).join();
+    const isNew = places.some((place) => drawing.colours.slice(4 * place, 4 * place + 3).join() !== paint);
+    if (isNew) this.act({ kind: "fill", places, colour });
   }
 
   act(action) {
@@ -170,10 +141,30 @@ export class Pad {
     this.done.push(action);
     this.undone = [];
     // what is forgotten ends before something that covers it all
-    const rest = this.done.findIndex((each, i) => i >= this.done.length - KEPT && each.kind !== "stroke");
-    if (this.done.length > KEPT) this.done.splice(0, rest);
-    this.redraw();
-    this.changed();
+    const rest = this.done.findIndex((each, i) => i >= this.done.length - KEPT && covers(each));
+    if (this.done.length > KEPT && rest > 0) this.done.splice(0, rest);
+    this.perform(action);
+    this.hears.changed();
+  }
+
+  /** Have the drawing and the view do an action; the view may leave colours to a later one. */
+  perform(action, withColours = true) {
+    this.drawing.apply(action);
+    if (action.kind === "stroke") action.points.forEach((_, index) => this.view.piece(action, index));
+    if (action.kind === "clear") this.view.blank();
+    if (action.kind === "picture") {
+      this.view.blank();
+      this.view.showLines(this.drawing);
+    }
+    if (withColours && isGiven(action)) this.view.showColours(this.drawing);
+  }
+
+  redraw() {
+    this.drawing.clear();
+    this.view.clear();
+    const shown = this.done.slice(Math.max(0, this.done.findLastIndex(covers)));
+    const last = shown.findLast(isGiven); // its colours are those of all before it
+    for (const action of shown) this.perform(action, action === last);
   }
 
   clear() {
@@ -182,10 +173,7 @@ export class Pad {
 
   /** Take a picture of the grid's size as the drawing. */
   load(pixels) {
-    const bitmap = new OffscreenCanvas(this.spec.grid, this.spec.grid);
-    const image = new ImageData(new Uint8ClampedArray(pixels), this.spec.grid, this.spec.grid);
-    bitmap.getContext("2d").putImageData(image, 0, 0);
-    this.act({ kind: "picture", pixels, bitmap });
+    this.act({ kind: "picture", pixels });
   }
 
   undo() {
@@ -201,6 +189,12 @@ export class Pad {
     if (!from.length) return;
     to.push(from.pop());
     this.redraw();
-    this.changed();
+    this.hears.changed();
   }
 }
+
+/** Whether nothing is seen of what was done before. */
+const covers = ({ kind }) => kind === "clear" || kind === "picture";
+
+/** Whether an action gives the grid colours that were not drawn along a path. */
+const isGiven = ({ kind }) => kind === "fill" || kind === "picture";
