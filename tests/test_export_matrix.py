@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from cartoongan import CartoonGenerator
 from torch import Tensor, nn
 
 from gancompress.checkpoint.network import Network, build_network, load_network
@@ -17,6 +16,7 @@ from gancompress.data import ImageSet, list_images, read_image, to_float, to_ten
 from gancompress.elastic import Supernet
 from gancompress.export import FORMATS, ExportOptions, export_network
 from gancompress.export.proof import AMPLIFIED
+from options.cartoon.generator import CartoonGenerator
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "dense, instance": {"name": "resnet_6blocks", "norm": "instance"},
@@ -40,7 +40,8 @@ def network_of(family: str) -> Network:
         network = build_network({"generator": {**FAMILIES[family], "ngf": 4}}, family)
     else:
         module = CartoonGenerator(width=4, blocks=2).eval()
-        network = Network(module, {"module": "cartoongan:build"}, module.stride, family)
+        description = {"module": "options.cartoon.generator:build"}
+        network = Network(module, description, module.stride, family)
     generator = torch.Generator().manual_seed(1)
     for layer in network.module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

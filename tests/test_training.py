@@ -42,6 +42,7 @@ from gancompress.losses import (
 )
 from gancompress.models import STRIDES, build_generator, init_weights
 from gancompress.models.configs import CONFIG_SETS
+from gancompress.training import loop
 from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
 from gancompress.training.precision import Ema
@@ -49,6 +50,7 @@ from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
 from gancompress.training.stages import finetune, train_supernet, train_teacher
 from gancompress.training.student import activations, default_taps, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask, TeacherTask
+from options.cartoon.generator import CartoonGenerator
 from runs import (
     Crash,
     at_call,
@@ -65,6 +67,7 @@ from runs import (
 )
 
 CPU = torch.device("cpu")
+CARTOON = "options.cartoon.generator:build"
 UNET = "unet.safetensors"
 TASKS: dict[str, type] = {
     "pix2pix": Pix2PixTask,
@@ -503,6 +506,27 @@ def test_every_step_uses_the_learning_rate_of_its_image(
     assert [set(rates) for rates in seen] == [{lr} for lr in wanted]
 
 
+def test_log_has_the_rate_of_the_training_alone(
+    prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images in a step of half a second; what is between steps takes no part."""
+    sets = ("log.log_every=4", "log.sample_every=6", "log.checkpoint_every=100")
+    trainer = prepared("pix2pix", *sets)
+    clock = [0.0]
+
+    def take(seconds: float, result: Any) -> Any:
+        clock[0] += seconds
+        return result
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(trainer, "_since", 0.0)
+    monkeypatch.setattr(trainer.task, "step", lambda *_: take(0.5, {}))
+    monkeypatch.setattr(trainer.task, "evaluate", lambda: take(100.0, {}))
+    trainer.fit()
+    rates = {line["images"]: line["images_per_second"] for line in trainer.run.read_log()}
+    assert rates == {4: 4.0, 8: 4.0, 12: 4.0}
+
+
 def test_average_follows_its_formula() -> None:
     module = nn.BatchNorm2d(3)
     ema = Ema(module, decay=0.3)
@@ -637,6 +661,23 @@ def test_images_of_one_side_train_without_a_discriminator(
     assert stepped(trainer).keys() == {"G_recon", "G_distill"}
 
 
+@pytest.mark.parametrize("kind", ["supernet", "unpaired supernet"])
+def test_images_of_the_target_domain_are_not_read_where_no_loss_sees_them(
+    world: World, prepared: Callable[..., Trainer], kind: str
+) -> None:
+    batches = {}
+    for weight in (1, 0):
+        trainer = prepared(kind, f"loss.lambda_gan={weight}")
+        batches[weight] = trainer.stream.batch(6, 2)
+    assert trainer.stream.split.targets is None
+    assert batches[1].real_b is not None
+    assert batches[0].real_b is None
+    assert torch.equal(batches[0].real_a, batches[1].real_a)
+    assert batches[0].pseudo_b is not None
+    assert batches[1].pseudo_b is not None
+    assert torch.equal(batches[0].pseudo_b, batches[1].pseudo_b)
+
+
 def test_sizes_that_the_generator_cannot_take_are_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.crop_size=30 .*multiple of the stride 4"):
         world.start("pix2pix", tmp_path, "data.crop_size=30")
@@ -754,6 +795,19 @@ def test_student_without_inheritance_is_no_teacher() -> None:
     assert mine.keys() == theirs.keys()
     assert not torch.equal(mine["model.1.weight"], theirs["model.1.weight"])
     assert student.teacher is teacher.module
+
+
+def test_student_without_inheritance_begins_layers_of_somebodys_own_as_their_owner_does() -> None:
+    module = CartoonGenerator(width=8)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    teacher = Network(module.eval(), {"module": CARTOON}, 4, "trained")  # narrower than CARTOON's
+    generator = make_student(StudentOptions(inherit=False), teacher).net.generator
+    for name, tensor in generator.state_dict().items():
+        if name.startswith("in"):
+            assert torch.equal(tensor, torch.full_like(tensor, float(name.endswith("scale"))))
+        else:
+            assert float(tensor.abs().max()) < 0.2
 
 
 def test_separable_student_inherits_what_has_the_same_shape() -> None:

@@ -147,12 +147,13 @@ class Trainer:
             )
 
     def _evaluate(self) -> dict[str, float]:
+        start = time.perf_counter()
         scores = self.task.evaluate()
         entry = {"images": self.images, **scores}
         if scores and entry not in self.run.read_log():  # a run may die between this and its end
             self.run.append_log(entry)
         save_image(self.task.samples(), self.run.samples / f"{self.images:08d}.png")
-        self._since = time.perf_counter()
+        self._since += time.perf_counter() - start  # the rate in the log is that of the training
         return scores
 
     def _checkpoint(self) -> None:

@@ -152,6 +152,8 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
         raise ConfigError(
             "loss.target=truth needs paired data; unpaired data has the teacher alone"
         )
+    if loss.target == "teacher" and parts.judge is None:
+        training = replace(training, targets=None, paired=False)  # nobody looks at them
     _preload(training)
     if loss.target == "truth":
         return training

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import Json
-from gancompress.checkpoint.network import Network, call_factory, example_shape, load_network
+from gancompress.checkpoint.network import (
+    Network,
+    build_network,
+    call_factory,
+    example_shape,
+    load_network,
+)
 from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
 from gancompress.elastic import (
     Dimension,
@@ -128,10 +134,21 @@ def _same_student(options: StudentOptions, teacher: Network) -> Student:
         sort_channels(generator, traced, channel_importance(generator, traced))
     sorted_teacher = copy.deepcopy(generator) if options.inherit else teacher.module
     if not options.inherit:
-        init_weights(generator)
+        _start_anew(generator, teacher)
     generator.requires_grad_(True)
     net = Supernet(generator, torch.empty(teacher.example_shape), space=space)
     return Student(net, teacher.description, teacher.stride, sorted_teacher, options.inherit)
+
+
+def _start_anew(generator: nn.Module, teacher: Network) -> None:
+    """Give a copy of the teacher random weights; layers of somebody's own get what they begin with.
+
+    The copy may be narrower than what its description builds.
+    """
+    begun = build_network(teacher.description, teacher.source).module.state_dict()
+    for name, tensor in generator.state_dict().items():
+        tensor.copy_(begun[name][tuple(map(slice, tensor.shape))])
+    init_weights(generator)
 
 
 @torch.no_grad()

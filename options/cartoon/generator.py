@@ -1,6 +1,11 @@
-"""A photo-to-anime generator that is none of the package's: its own layers, names and norm.
+"""CartoonGAN's generator, photo to anime: a network that is none of the package's.
 
-Source: Chen et al., CartoonGAN, CVPR 2018; the layer names are those of its published weights.
+Layers, names and norm are those of the published weights. For another generator put its definition
+here, or into any module that Python finds from the current folder, and name the function that
+builds it in teacher.module (package.module:function). It has to take and give RGB images in
+[-1, 1], (N, 3, H, W); H and W are multiples of its attribute `stride`.
+
+Source: Chen et al., CartoonGAN, CVPR 2018.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ class ScaleShiftNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
         centred = x - x.mean((2, 3), keepdim=True)
         deviation = torch.sqrt(centred.square().mean((2, 3), keepdim=True) + 1e-9)
         normal = centred / deviation
@@ -26,7 +32,9 @@ class ScaleShiftNorm(nn.Module):
 
 
 class CartoonGenerator(nn.Module):
-    """(N, 3, H, W) BGR in [-1, 1] -> the same; 4 divides H and W.
+    """(N, 3, H, W) RGB in [-1, 1] -> the same; 4 divides H and W.
+
+    The published weights are for images in BGR, so channels are turned round on the way in and out.
 
     Args:
         width: Channels of the stem; the trunk is four times as wide.
@@ -59,6 +67,8 @@ class CartoonGenerator(nn.Module):
         self.add_module(f"in{number}", ScaleShiftNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Photo to picture."""
+        x = x.flip(1)
         x = F.relu(self.in01_1(self.conv01_1(F.pad(x, (3, 3, 3, 3), mode="reflect"))))
         x = F.relu(self.in02_1(self.conv02_2(self.conv02_1(x))))
         x = F.relu(self.in03_1(self.conv03_2(self.conv03_1(x))))
@@ -66,7 +76,7 @@ class CartoonGenerator(nn.Module):
             x = x + self._half(F.relu(self._half(x, f"{number}_1")), f"{number}_2")
         x = F.relu(self.in12_1(self.deconv01_2(self.deconv01_1(x))))
         x = F.relu(self.in13_1(self.deconv02_2(self.deconv02_1(x))))
-        return torch.tanh(self.deconv03_1(F.pad(x, (3, 3, 3, 3), mode="reflect")))
+        return torch.tanh(self.deconv03_1(F.pad(x, (3, 3, 3, 3), mode="reflect"))).flip(1)
 
     def _half(self, x: Tensor, number: str) -> Tensor:
         convolution, norm = getattr(self, f"conv{number}"), getattr(self, f"in{number}")
