@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gancompress.checkpoint.network import Network, new_discriminator
@@ -34,6 +35,7 @@ from gancompress.config import (
 )
 from gancompress.data import Batch, ImageSet, Split
 from gancompress.losses import discriminator_gan_loss, feature_distillation, generator_gan_loss
+from gancompress.losses.terms.activations import MatchedActivations
 from gancompress.models import build_generator, init_weights
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.student import activations, make_student
@@ -64,22 +66,24 @@ def make_task(schedule: str, precision: str) -> DistillTask:
 
 def published_step(task: DistillTask, optims: list[torch.optim.Adam], batch: Batch) -> None:
     """One step as published: see the top of this file."""
-    assert task.discriminator is not None
+    assert task.adversary is not None
     assert batch.real_b is not None
     subnet = task.net.space.sample(random.Random(0))
-    layers = tuple(name for name, _ in task.taps)
+    layers = tuple(tap.student for tap in task.taps)
     wanted = activations(task.teacher, batch.real_a, (*layers, "model.27"))
     target = wanted["model.27"]
     out, features = task.net.with_features(batch.real_a, subnet, layers)
     for optim in optims:
         optim.zero_grad()
-    judge = task.discriminator
+    judge = task.adversary.discriminator
     discriminator_gan_loss("lsgan", judge(batch.real_b), judge(out.detach())).backward()
-    loss = generator_gan_loss("lsgan", judge(out)) + 10 * task.recon(out, target)
+    loss = generator_gan_loss("lsgan", judge(out)) + 10 * F.l1_loss(out, target)
+    matched = task.terms.table["distill"]
+    assert isinstance(matched, MatchedActivations)
     for i, name in enumerate(layers):
 
         def adapter(x: Tensor, i: int = i) -> Tensor:
-            return task.adapters.adapt(i, x, task.net, subnet)
+            return matched.adapt(i, x, subnet)
 
         loss = loss + 0.01 * feature_distillation(features[name], wanted[name], adapter)
     loss.backward()
@@ -97,11 +101,11 @@ def main() -> None:
     shape = (args.batch, 3, args.size, args.size)
     batch = Batch(*(torch.rand(shape) * 2 - 1 for _ in range(3)))
     plain = make_task("uniform", "fp32")
-    trained = [*plain.net.parameters(), *plain.adapters.parameters()]
-    assert plain.discriminator is not None
+    trained = [*plain.net.parameters(), *plain.terms.parameters()]
+    assert plain.adversary is not None
     optims = [
         torch.optim.Adam(trained, 2e-4, (0.5, 0.999)),
-        torch.optim.Adam(plain.discriminator.parameters(), 2e-4, (0.5, 0.999)),
+        torch.optim.Adam(plain.adversary.discriminator.parameters(), 2e-4, (0.5, 0.999)),
     ]
     ours = {name: make_task(name, "auto") for name in ("uniform", "sandwich")}
     rng = torch.Generator().manual_seed(0)

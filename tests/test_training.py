@@ -47,6 +47,7 @@ from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
 from gancompress.training.precision import Ema
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
+from gancompress.training.sampling import sample_subnets
 from gancompress.training.stages import finetune, train_supernet, train_teacher
 from gancompress.training.student import activations, default_taps, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask, TeacherTask
@@ -631,9 +632,9 @@ def test_distillation_step_is_finite_and_moves_what_it_trains(
     task: Any = trainer.task
     trained = {"generator": task.net.generator, "average": task.ema.module}
     if "loss.lambda_distill=0" not in sets:
-        trained["adapters"] = task.adapters
+        trained["adapters"] = task.terms
     if "loss.lambda_gan=0" not in sets:
-        trained["discriminator"] = task.discriminator
+        trained["discriminator"] = task.adversary.discriminator
     before, teacher = snapshot(trained), snapshot({"teacher": task.teacher})
     losses = stepped(trainer)
     names = {"G_recon"}
@@ -694,13 +695,13 @@ def test_shared_forward_gives_the_gradients_of_two_separate_ones(
     trainer = prepared(kind, *sets)
     task: Any = trainer.task
     batch = trainer.stream.batch(0, 2)
-    monkeypatch.setattr(task, "_update", lambda: None)
-    subnets: list[Subnet] = []
-    sample = task._sample
-    monkeypatch.setattr(task, "_sample", lambda rng: subnets.extend(sample(rng)) or subnets)
-    task.step(batch, torch.Generator().manual_seed(5))
-    assert len(subnets) == 1
-    generator, judge = separate_gradients(task, batch, subnets[0])
+    for optim in (task.optim_g, task.adversary.optim):
+        monkeypatch.setattr(optim, "step", lambda: None)
+    rng = torch.Generator().manual_seed(5)
+    numbers = random.Random(rng.initial_seed())
+    (subnet,) = sample_subnets(task.net.space, task.recipe.sampling, numbers)
+    task.step(batch, rng)
+    generator, judge = separate_gradients(task, batch, subnet)
     for parameter, wanted in (*generator, *judge):
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         scale = float(wanted.abs().max().clamp_min(1e-3))
@@ -712,8 +713,9 @@ Gradients = Iterator[tuple[nn.Parameter, Tensor]]
 
 def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple[Gradients, ...]:
     """Gradients of generator and discriminator from one forward of the latter for each."""
-    loss, judge = task.recipe.loss, task.discriminator
-    assert judge is not None
+    assert task.adversary is not None
+    loss, judge = task.recipe.loss, task.adversary.discriminator
+    adapters: Any = task.terms.table["distill"]
     assert batch.real_b is not None
     assert batch.pseudo_b is not None
 
@@ -722,15 +724,15 @@ def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple
         result: Tensor = judge(seen)
         return result
 
-    out, features = task.net.with_features(batch.real_a, subnet, [s for s, _ in task.taps])
+    out, features = task.net.with_features(batch.real_a, subnet, [tap.student for tap in task.taps])
     loss_d = discriminator_gan_loss(loss.gan_mode, scores(batch.real_b), scores(out.detach()))
     total = loss.lambda_gan * generator_gan_loss(loss.gan_mode, scores(out))
     total = total + loss.lambda_recon * recon_loss(loss.recon)(out, batch.pseudo_b)
-    with torch.no_grad(), capture(task.teacher, [t for _, t in task.taps]) as wanted:
+    with torch.no_grad(), capture(task.teacher, [tap.teacher for tap in task.taps]) as wanted:
         task.teacher(batch.real_a)
-    for index, (student, teacher) in enumerate(task.taps):
-        adapted = task.adapters.adapt(index, features[student], task.net, subnet)
-        distance = feature_distillation(adapted, wanted[teacher], lambda x: x)
+    for index, tap in enumerate(task.taps):
+        adapted = adapters.adapt(index, features[tap.student], subnet)
+        distance = feature_distillation(adapted, wanted[tap.teacher], lambda x: x)
         total = total + loss.lambda_distill * distance
 
     def gradients(value: Tensor, parameters: list[nn.Parameter]) -> Gradients:
@@ -738,7 +740,7 @@ def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple
         for parameter, gradient in zip(parameters, found, strict=True):
             yield parameter, torch.zeros_like(parameter) if gradient is None else gradient
 
-    trained = [*task.net.parameters(), *task.adapters.parameters()]
+    trained = [*task.net.parameters(), *task.terms.parameters()]
     return gradients(total, trained), gradients(loss_d, list(judge.parameters()))
 
 
@@ -831,7 +833,7 @@ def test_start_from_continues_another_supernet(
 ) -> None:
     earlier = world.whole("supernet")
     task: Any = prepared("supernet", f"start_from={earlier}").task
-    for name, module in (("weights", task.net.generator), ("adapters", task.adapters)):
+    for name, module in (("weights", task.net.generator), ("adapters", task.terms)):
         tensors, _ = load_tensors(earlier / f"{name}.safetensors")
         assert all(torch.equal(module.state_dict()[key], tensors[key]) for key in tensors)
     with pytest.raises(CheckpointError, match="does not fit this network"):

@@ -144,7 +144,7 @@ class LogOptions(Section):
 
 
 class LpipsOptions(Section):
-    """The network of LPIPS as a loss."""
+    """The network of LPIPS as a loss, and of other losses that compare its activations."""
 
     net: Literal["alex", "squeeze", "vgg"] = "squeeze"
     weights: Path | None = None  # of the backbone; found or downloaded by default
@@ -220,8 +220,9 @@ class DistillLossOptions(Section):
     lambda_lpips: Weight = 0.0
     lpips: LpipsOptions = LpipsOptions()
     lambda_distill: Weight = 1.0
+    terms: dict[str, Weight] = {}  # weights of further ones, see `gancompress.losses.terms`
     target: Literal["teacher", "truth"] = "teacher"  # what `recon` compares with; truth needs pairs
-    taps: tuple[str, ...] | None = None  # layers whose activations are matched
+    taps: tuple[str, ...] | None = None  # layers whose activations are compared
 
 
 class SamplingOptions(Section):

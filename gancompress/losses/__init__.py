@@ -74,6 +74,11 @@ def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
     return lookup(losses, mode, "GAN mode")(scores, torch.full_like(scores, target))
 
 
+def judged(inputs: Tensor, image: Tensor, paired: bool) -> Tensor:
+    """What a discriminator sees of an image (N, C, H, W): together with its input if paired."""
+    return torch.cat([inputs, image], 1) if paired else image
+
+
 def feature_distillation(student: Tensor, teacher: Tensor, adapter: Adapter) -> Tensor:
     """Mean squared distance between adapted student features and teacher features.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gancompress.config import DistillLossOptions, TeacherLossOptions
 from gancompress.metrics.perceptual import lpips_module
 
 TINY = 1e-20  # below the square of any activation's length that counts; keeps gradients finite
@@ -41,36 +40,33 @@ class PerceptualLoss:
         heads = [head.model[-1] for head in module.get_submodule("lins").children()]  # type: ignore[index]
         self.heads: list[nn.Conv2d] = [head for head in heads if isinstance(head, nn.Conv2d)]
 
-    def features(self, images: Tensor) -> Features:
-        """Activations of every compared layer, of length 1 at every place, float32.
+    def activations(self, images: Tensor) -> Features:
+        """Activations of every compared layer, (N, C, H, W) float32 each.
 
         Args:
             images: (N, 3, H, W) in [-1, 1].
         """
-        return [_normalised(layer.float()) for layer in self.backbone(self.scaling(images))]
+        return [layer.float() for layer in self.backbone(self.scaling(images))]
 
     @torch.no_grad()
     def wanted(self, images: Tensor) -> Features:
         """The features of images that are to be matched, without gradients."""
-        return self.features(images)
+        return [normalised(layer) for layer in self.activations(images)]
 
     def __call__(self, images: Tensor, wanted: Features) -> Tensor:
         """Mean distance of images (N, 3, H, W) in [-1, 1] to those that `wanted` was made of."""
-        total = torch.zeros((), device=images.device)
-        for ours, theirs, head in zip(self.features(images), wanted, self.heads, strict=True):
+        return self.compare(self.activations(images), wanted)
+
+    def compare(self, activations: Features, wanted: Features) -> Tensor:
+        """The same, of images whose activations are at hand."""
+        total = torch.zeros((), device=wanted[0].device)
+        for ours, theirs, head in zip(activations, wanted, self.heads, strict=True):
             weights = head.weight.float().flatten()
-            total = total + torch.einsum("nchw,c->nhw", (ours - theirs) ** 2, weights).mean()
+            squares = (normalised(ours) - theirs) ** 2
+            total = total + torch.einsum("nchw,c->nhw", squares, weights).mean()
         return total
 
 
-def perceptual_loss(
-    loss: TeacherLossOptions | DistillLossOptions, device: torch.device
-) -> PerceptualLoss | None:
-    """The loss that the options ask for, or None where they give it no weight."""
-    if not loss.lambda_lpips:
-        return None
-    return PerceptualLoss(loss.lpips.net, loss.lpips.weights, device)
-
-
-def _normalised(features: Tensor) -> Tensor:
+def normalised(features: Tensor) -> Tensor:
+    """Activations (N, C, H, W) divided by their length at every place."""
     return features / (features.square().sum(1, keepdim=True) + TINY).sqrt()

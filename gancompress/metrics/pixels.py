@@ -105,7 +105,7 @@ def ssims(images: Tensor, others: Tensor) -> Tensor:
         DataError: See `check_pairs`.
     """
     check_pairs(images, others, WINDOW)
-    return _in_batches(images, others, lambda x, y: _similarity(x, y)[0])
+    return _in_batches(images, others, lambda x, y: similarity(x, y)[0])
 
 
 def ms_ssim_applies(height: int, width: int) -> bool:
@@ -150,13 +150,18 @@ def _multi_scale(x: Tensor, y: Tensor) -> Tensor:
     """(N, C) products over scales; brightness is compared on the coarsest alone."""
     product = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for weight in SCALE_WEIGHTS[:-1]:
-        product = product * _similarity(x, y)[1].clamp_min(0) ** weight
+        product = product * similarity(x, y)[1].clamp_min(0) ** weight
         x, y = functional.avg_pool2d(x, 2), functional.avg_pool2d(y, 2)
-    return product * _similarity(x, y)[0].clamp_min(0) ** SCALE_WEIGHTS[-1]
+    return product * similarity(x, y)[0].clamp_min(0) ** SCALE_WEIGHTS[-1]
 
 
-def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM and its factor of contrast and structure, both (N, C) means over the image."""
+def similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM and its factor of contrast and structure, both (N, C) means over the image.
+
+    Args:
+        x: (N, C, H, W) of any floating type on the scale 0 to 255, sides of at least `WINDOW`.
+        y: The same shape.
+    """
     mean_x, mean_y = _smooth(x), _smooth(y)
     variances = _smooth(x * x + y * y) - mean_x**2 - mean_y**2
     covariance = _smooth(x * y) - mean_x * mean_y

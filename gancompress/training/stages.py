@@ -26,6 +26,7 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import (
     DataOptions,
+    DistillLossOptions,
     FinetuneOptions,
     SamplingOptions,
     SupernetOptions,
@@ -35,6 +36,7 @@ from gancompress.config import (
 from gancompress.data import BatchStream, Split, Splits, load_split
 from gancompress.elastic import Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError
+from gancompress.losses.terms import needs
 from gancompress.models import STRIDES
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer
@@ -144,7 +146,7 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
     """The training split, with the teacher's outputs where those are the target."""
     data, loss = parts.data, parts.recipe.loss
     training = load_split(data, "train", data.load_size, parts.splits)
-    if training.targets is None and parts.judge is not None:
+    if training.targets is None and loss.lambda_gan:
         raise DataError(
             f"{data.root} has no images of the target domain: set loss.lambda_gan=0, or add them"
         )
@@ -185,9 +187,13 @@ def _keep_teacher(run: RunFolder, teacher: Network) -> None:
         save_network(path, teacher.module, teacher.description, source=teacher.source)
 
 
+def _wants_judge(loss: DistillLossOptions) -> bool:
+    return bool(loss.lambda_gan) or "discriminator" in needs(loss)
+
+
 def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator | None:
     """The teacher's discriminator where there is one that fits, else a fresh one."""
-    if not options.loss.lambda_gan:
+    if not _wants_judge(options.loss):
         return None
     given = teacher.description.get("generator") or {}
     channels = int(given.get("output_nc", 3))
@@ -204,6 +210,11 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
         if source.discriminator:
             raise CheckpointError(message)
         logger.warning("%s; starting with a fresh discriminator", message)
+    if "discriminator" in needs(options.loss):
+        raise ConfigError(
+            "loss.terms.discriminator compares images by the teacher's discriminator, and there "
+            "is none that fits: name its file in teacher.discriminator, or leave the term out"
+        )
     return new_discriminator(options.discriminator, channels)
 
 
@@ -237,7 +248,7 @@ def finetune(
         alone = Supernet(small, example, widths=(1.0,), divisor=1)
         student = Student(alone, network.description, stride, teacher.module, inherited=False)
         judge = None
-        if options.loss.lambda_gan:
+        if _wants_judge(options.loss):
             judge = load_discriminator(RunFolder(options.supernet).discriminator)
         recipe = Recipe(options.loss, SamplingOptions(), options.schedule, options.log.num_samples)
         splits = record_splits(run, before.data, options.supernet)

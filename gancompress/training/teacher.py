@@ -22,7 +22,7 @@ from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
-from gancompress.losses.perceptual import perceptual_loss
+from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
@@ -194,7 +194,10 @@ class Pix2PixTask(TeacherTask):
         }
         super().__init__(options, held_out, networks, device)
         self.recon = recon_loss(options.loss.recon)
-        self.perceptual = perceptual_loss(options.loss, device)
+        self.perceptual = None
+        if options.loss.lambda_lpips:
+            lpips = options.loss.lpips
+            self.perceptual = PerceptualLoss(lpips.net, lpips.weights, device)
 
     @property
     def judged_channels(self) -> int:
