@@ -137,6 +137,11 @@ MISTAKES: dict[str, str] = {
     "supernet supernet.yaml --set run=new --set teacher.weights=null": r"give teacher\.weights",
     "supernet supernet.yaml --set run=new --set student.widths=[0.5,2]": r"SpaceError: .*\(0, 1\]",
     "supernet supernet.yaml --set run=new --set loss.taps=[nowhere]": r"no layer 'nowhere'|nowhere",
+    "supernet supernet.yaml --set run=new --set loss.terms.ssmi=1": r"did you mean 'ssim'\?",
+    "supernet supernet.yaml --dry-run --set loss.terms.ssmi=1": r"did you mean 'ssim'\?",
+    "finetune run/supernet --subnet 4_4_4_4_4_4_4_4 --dry-run --set loss.terms.gan=1": (
+        r"this weight is loss\.lambda_gan"
+    ),
     "search run/supernet --macs 1K": (
         r"BudgetError: no subnet fits --macs 1K at 32x32: the smallest \(4_4_4_4_4_4_4_4\) needs"
     ),

@@ -20,6 +20,7 @@ import pytest
 import torch
 from helpers import make_paired, make_unpaired
 from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
 
 from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.network import Network, load_network, load_supernet
@@ -40,6 +41,7 @@ from gancompress.losses import (
     generator_gan_loss,
     recon_loss,
 )
+from gancompress.losses.terms import TERMS
 from gancompress.models import STRIDES, build_generator, init_weights
 from gancompress.models.configs import CONFIG_SETS
 from gancompress.training import loop
@@ -70,6 +72,7 @@ from runs import (
 CPU = torch.device("cpu")
 CARTOON = "options.cartoon.generator:build"
 UNET = "unet.safetensors"
+SQUEEZE = "squeeze.pth"
 TASKS: dict[str, type] = {
     "pix2pix": Pix2PixTask,
     "cyclegan": CycleGanTask,
@@ -81,9 +84,14 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "spectral pix2pix": train_teacher,
     "cyclegan": train_teacher,
     "supernet": train_supernet,
+    "supernet of every term": train_supernet,
     "unpaired supernet": train_supernet,
     "finetune": finetune,
 }
+EVERY_TERM = (
+    "loss.lambda_lpips=1",
+    *(f"loss.terms.{name}=1" for name in TERMS if name not in ("recon", "lpips", "distill")),
+)
 MODERN = (
     "generator.upsampling=nearest",
     "discriminator.norm=none",
@@ -118,6 +126,10 @@ class World:
             return teacher_options(self.unpaired, run, *sets)
         if kind == "supernet":
             return supernet_options(self.paired, run, self.whole("pix2pix"), *sets)
+        if kind == "supernet of every term":
+            weights = f"loss.lpips.weights={self.folder / SQUEEZE}"
+            sets = (*EVERY_TERM, weights, *sets)
+            return supernet_options(self.paired, run, self.whole("pix2pix"), *sets)
         if kind == "unpaired supernet":
             return supernet_options(self.unpaired, run, self.whole("cyclegan"), *sets)
         supernet = self.whole("supernet")
@@ -149,6 +161,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     paired = make_paired(folder / "paired", 8)
     write_teacher(folder / UNET, name="unet_64", norm="batch")
+    torch.save(squeezenet1_1(weights=None).features.state_dict(), folder / SQUEEZE)
     return World(folder, paired, make_unpaired(folder / "unpaired", 7, 9))
 
 
@@ -255,7 +268,7 @@ def counted(run: Path) -> Counter[tuple[int, bool]]:
 @pytest.mark.parametrize(
     "kind",
     [
-        *("cyclegan", "supernet", "finetune", "spectral pix2pix"),
+        *("cyclegan", "supernet", "finetune", "spectral pix2pix", "supernet of every term"),
         pytest.param("unpaired supernet", marks=pytest.mark.slow),
     ],
 )
@@ -644,6 +657,117 @@ def test_distillation_step_is_finite_and_moves_what_it_trains(
     assert all(math.isfinite(value) for value in losses.values())
     assert changed(before, snapshot(trained)) == set(trained)
     assert not changed(teacher, snapshot({"teacher": task.teacher}))
+
+
+def test_step_with_every_term_is_finite_and_moves_what_it_trains(
+    prepared: Callable[..., Trainer],
+) -> None:
+    trainer = prepared("supernet of every term")
+    task: Any = trainer.task
+    observers = task.observers
+    trained = {
+        "generator": task.net.generator,
+        "average": task.ema.module,
+        "adapters": task.terms,
+        "discriminator": task.adversary.discriminator,
+    }
+    fixed = {
+        "teacher": task.teacher,
+        "backbone": observers.backbone.backbone,
+        "observer": observers.discriminator,
+    }
+    before, kept = snapshot(trained), snapshot(fixed)
+    assert torch.equal(before["discriminator"], kept["observer"])
+    losses = stepped(trainer)
+    assert losses.keys() == {"G_gan", "D", *(f"G_{name}" for name in TERMS)}
+    assert all(math.isfinite(value) for value in losses.values())
+    assert changed(before, snapshot(trained)) == set(trained)
+    assert not changed(kept, snapshot(fixed))
+
+
+ALONE = ("loss.lambda_gan=0", "loss.lambda_recon=0", "loss.lambda_distill=0")
+
+
+def alone(name: str) -> tuple[str, ...]:
+    """Overrides that leave one term."""
+    own = {"recon", "lpips", "distill"}
+    weights = [f"loss.lambda_{other}={int(other == name)}" for other in sorted(own)]
+    further = {name: 1} if name not in own else {}
+    return ("loss.lambda_gan=0", *weights, f"loss.terms={further}")
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_trains_the_student_alone_and_runs_only_what_it_needs(
+    prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    trainer = prepared("supernet of every term", *alone(name))
+    task: Any = trainer.task
+    runs = []
+    task.teacher.register_forward_hook(lambda *_: runs.append("whole"))
+    next(task.teacher.children())[0].register_forward_hook(lambda *_: runs.append("begun"))
+    before = snapshot({"generator": task.net.generator})
+    assert stepped(trainer).keys() == {f"G_{name}"}
+    assert changed(before, snapshot({"generator": task.net.generator}))
+    needed = TERMS[name].needs
+    assert runs == (["begun"] if "activations" in needed else [])
+    assert (task.observers.backbone is not None) == ("backbone" in needed)
+    assert (task.observers.discriminator is not None) == ("discriminator" in needed)
+    assert task.adversary is None
+
+
+def test_losses_without_any_weight_are_refused(prepared: Callable[..., Trainer]) -> None:
+    with pytest.raises(ConfigError, match="all weights are 0"):
+        prepared("supernet", *ALONE)
+
+
+def test_no_taps_for_what_compares_activations_is_refused(
+    prepared: Callable[..., Trainer],
+) -> None:
+    with pytest.raises(ConfigError, match=r"loss\.taps is empty.*loss\.lambda_distill=0"):
+        prepared("supernet", "loss.taps=[]")
+    prepared("supernet", "loss.taps=[]", "loss.lambda_distill=0")
+
+
+def test_adversary_alone_trains_the_student(prepared: Callable[..., Trainer]) -> None:
+    trainer = prepared("supernet", *ALONE[1:])
+    task: Any = trainer.task
+    before = snapshot({"generator": task.net.generator})
+    assert stepped(trainer).keys() == {"G_gan", "D"}
+    assert changed(before, snapshot({"generator": task.net.generator}))
+
+
+JUDGE_ALONE = ("loss.lambda_gan=0", "loss.terms={discriminator: 1}")
+
+
+def test_discriminator_that_only_compares_is_kept_for_later_stages(
+    world: World, prepared: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    task: Any = prepared("supernet", *JUDGE_ALONE).task
+    task.save(RunFolder(tmp_path), {"images": 0, "of": 0})
+    kept, _ = load_tensors(tmp_path / "discriminator.safetensors")
+    wanted, _ = load_tensors(world.whole("pix2pix") / "discriminator.safetensors")
+    assert kept.keys() == wanted.keys()
+    assert all(torch.equal(kept[name], wanted[name]) for name in wanted)
+
+
+def test_finetuning_compares_by_the_supernets_discriminator(
+    world: World, prepared: Callable[..., Trainer]
+) -> None:
+    trainer = prepared("finetune", *JUDGE_ALONE)
+    task: Any = trainer.task
+    wanted, _ = load_tensors(world.whole("supernet") / "discriminator.safetensors")
+    found = task.observers.discriminator.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert stepped(trainer).keys() == {"G_recon", "G_distill", "G_discriminator"}
+
+
+def test_comparing_by_a_discriminator_without_training_is_refused(
+    world: World, prepared: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    lonely = tmp_path / "weights.safetensors"
+    shutil.copy(world.whole("pix2pix") / lonely.name, lonely)
+    with pytest.raises(ConfigError, match=r"name its file in teacher\.discriminator"):
+        prepared("supernet", f"teacher.weights={lonely}", "loss.terms={discriminator: 1}")
 
 
 def test_truth_as_target_needs_pairs(prepared: Callable[..., Trainer]) -> None:
