@@ -369,6 +369,16 @@ def test_term_has_the_value_and_gradient_of_its_formula(
         assert slope == pytest.approx((ahead - behind) / (2 * step), rel=2e-3, abs=1e-6)
 
 
+def test_similarity_counts_in_grey_levels(setting: Setting) -> None:
+    """The constants of SSIM matter where contrasts are as faint as they are."""
+    student, teacher = (
+        replace(side, image=[0.9 + 0.04 * side.image[0]]) for side in (STUDENT, TEACHER)
+    )
+    term = TERMS["ssim"](setting)
+    value = value_of(term, as_output(student, setting), as_goal(teacher, setting.observers))
+    assert float(value.detach()) == pytest.approx(ssim_formula(student, teacher, term), rel=2e-4)
+
+
 def test_every_term_has_a_formula_here() -> None:
     assert FORMULAS.keys() == TERMS.keys()
     assert PIXELS.keys() == RECON_LOSSES.keys()
@@ -477,6 +487,17 @@ def test_discriminator_sees_what_it_was_trained_on(paired: bool) -> None:
     assert len(wanted) == 3
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_what_a_step_is_compared_with_has_no_gradient(setting: Setting) -> None:
+    loss = DistillLossOptions(
+        lambda_recon=0, lambda_distill=0, terms={"ssim": 1, "gram": 1, "discriminator": 1}
+    )
+    image = torch.zeros(2, 3, 32, 32, requires_grad=True)
+    goal = Goal(image, image, [], setting.observers, torch.Generator())
+    contexts = Terms(replace(setting, loss=loss)).prepare(goal)
+    kept = [contexts["ssim"], *contexts["gram"], *contexts["discriminator"]]
+    assert not any(tensor.requires_grad for tensor in kept)
 
 
 def test_adapters_are_as_wide_as_the_subnet_and_learn(setting: Setting) -> None:

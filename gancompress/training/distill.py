@@ -213,7 +213,7 @@ class DistillTask:
             folder,
             {
                 "weights": self.net.generator,
-                "adapters": self.terms,
+                "adapters": self.terms if list(self.terms.parameters()) else None,
                 "discriminator": self.adversary.discriminator if self.adversary else None,
             },
         )
