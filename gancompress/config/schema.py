@@ -32,14 +32,14 @@ class DataOptions(Section):
     """Where the images are and how they become training crops."""
 
     root: Path
-    mode: Pairing = "paired"
+    mode: Pairing = "paired"  # side by side in one file, or files of one name in two folders
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     load_size: Size = 286  # every image is resized to load_size x load_size ...
     crop_size: Size = 256  # ... and a random crop of this size is taken
     flip: bool = True
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
     split_seed: int = 0  # with the images' contents, this chooses which are held out
-    train_meta: MetaFiles = None  # lists instead of folders: one file, or {A: file, B: file}
+    train_meta: MetaFiles = None  # lists instead of folders; {A: file, B: file} if unpaired
     search_meta: MetaFiles = None
     test_meta: MetaFiles = None
     max_images: Size | None = None
