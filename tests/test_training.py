@@ -984,16 +984,18 @@ def test_start_from_continues_another_teacher(
         prepared(kind, f"start_from={earlier}", "generator.ngf=4")
 
 
-@pytest.mark.parametrize(("load", "side"), [(36, 36), (38, 32), (64, 64)])
+@pytest.mark.parametrize(("sets", "side"), [((), 32), (("data.eval_size=64",), 64)])
 @pytest.mark.parametrize("kind", ["pix2pix", "supernet"])
-def test_held_out_images_have_the_scale_of_training_where_the_stride_allows(
-    prepared: Callable[..., Trainer], kind: str, load: int, side: int
+def test_held_out_images_are_evaluated_whole_at_their_own_size(
+    prepared: Callable[..., Trainer], kind: str, sets: tuple[str, ...], side: int
 ) -> None:
-    trainer = prepared(kind, f"data.load_size={load}")
+    trainer = prepared(kind, *sets)
     held_out = trainer.task.held_out  # type: ignore[attr-defined]
     assert held_out.inputs.size == side
     assert trainer.stream.batch(0, 1).real_a.shape[-1] == 32
     trainer.task.evaluate()
+    with pytest.raises(ConfigError, match=r"data\.eval_size=62 must be a multiple"):
+        prepared(kind, "data.eval_size=62")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def supernet_of(path: Path) -> Path:
 
 
 def run_data(path: Path) -> tuple[DataOptions, int] | None:
-    """Data section and crop size that a run was trained on, where the folder says so."""
+    """Data section and size of whole images of a run, where the folder says so."""
     stage = run_stage(path)
     if stage in ("search", "finetune"):
         return run_data(supernet_of(path))
@@ -119,7 +119,7 @@ def run_data(path: Path) -> tuple[DataOptions, int] | None:
     if not isinstance(content, dict):
         raise ConfigError(f"{path / 'config.yaml'} has no section data")
     data = build(DataOptions, content, str(path / "config.yaml"))
-    return data, data.crop_size
+    return data, data.whole_size
 
 
 def run_splits(run: Path, data: DataOptions) -> Splits:
@@ -176,7 +176,7 @@ def calibration_batches(
     data: DataOptions, device: torch.device, splits: Splits | None = None
 ) -> Iterator[Tensor]:
     """The same batches of training inputs for whoever calibrates: search, export, translation."""
-    inputs = load_split(data, "train", data.crop_size, splits).inputs
+    inputs = load_split(data, "train", data.whole_size, splits).inputs
     chosen = spread(len(inputs), MAX_CALIBRATION)
     for start in range(0, len(chosen), CALIBRATION_BATCH):
         yield to_float(stack(inputs, chosen[start : start + CALIBRATION_BATCH])).to(device)

@@ -108,7 +108,7 @@ def run_compress(context: Context) -> None:
         sections = [s for s in (stages.teacher, stages.supernet, stages.search) if s is not None]
         context.say("---\n".join(dump_options(section) for section in sections))
         context.say("\n".join(describe_splits(stages.teacher or stages.supernet)))
-        size = stages.search.size or stages.supernet.data.crop_size
+        size = stages.search.size or stages.supernet.data.whole_size
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         context.say(
             f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
@@ -190,7 +190,7 @@ def preflight(stages: Stages, device: torch.device) -> Supernet:
         BudgetError: No subnet fits a budget.
         ConfigError: The metric is unknown, or the stages do not fit together.
     """
-    size = stages.search.size or stages.supernet.data.crop_size
+    size = stages.search.size or stages.supernet.data.whole_size
     if RunFolder(stages.supernet.run).is_done:  # its folder is enough from here on
         net, _ = load_supernet(stages.supernet.run, stages.trusted)
         _check_search(net, size, stages, device)

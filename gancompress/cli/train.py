@@ -87,7 +87,7 @@ def _dry_run(
     net: Supernet | None = None,
 ) -> None:
     """Print the resolved options, splits, shapes, parameters and MACs."""
-    size = options.data.crop_size
+    size = options.data.whole_size
     full = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
     subnet = full.space.largest()
     params = sum(p.numel() for p in network.module.parameters())

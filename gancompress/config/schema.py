@@ -79,6 +79,9 @@ class DataOptions(Section):
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     load_size: Size = 286  # every image is resized to load_size x load_size ...
     crop_size: Size = 256  # ... and a random crop of this size is taken
+    # whole images are evaluated, searched and exported at this size; crop_size by default, which is
+    # wrong where crops are small parts: load_size then has the scale of training
+    eval_size: Size | None = None
     flip: bool = True
     augment: AugmentOptions = AugmentOptions()
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
@@ -89,9 +92,10 @@ class DataOptions(Section):
     max_images: Size | None = None
     cache_gb: float = 4.0  # decoded images kept in memory
 
-    def whole_size(self, stride: int) -> int:
-        """Side of the images for evaluation: load_size, where the stride divides it."""
-        return self.crop_size if self.load_size % stride else self.load_size
+    @property
+    def whole_size(self) -> int:
+        """Side at which whole images are evaluated."""
+        return self.eval_size or self.crop_size
 
 
 class GeneratorOptions(Section):

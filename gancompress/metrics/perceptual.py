@@ -78,7 +78,7 @@ class Lpips:
         self.digest = hashlib.sha256(found.read_bytes()).hexdigest()
         self._min_side = backbone.min_side
         self._device = device or torch.device("cpu")
-        self.module = lpips_module(net, found).to(self._device)
+        self.module = _build(net, found).to(self._device)
         self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @torch.inference_mode()
@@ -118,7 +118,10 @@ def lpips_module(net: str, path: Path | None = None) -> nn.Module:
         ConfigError: Unknown backbone.
         CheckpointError: The weights are missing, or not those of the backbone.
     """
-    path = find_weights(lookup(BACKBONES, net, "LPIPS backbone").weights, path)
+    return _build(net, find_weights(lookup(BACKBONES, net, "LPIPS backbone").weights, path))
+
+
+def _build(net: str, path: Path) -> nn.Module:
     import lpips  # seconds: it imports scipy and all of torchvision
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):

@@ -68,7 +68,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:
             raise DataError(f"{data.root} has no target images: a teacher needs both sides")
-        held_out = load_split(data, "search", data.whole_size(stride), splits)
+        held_out = load_split(data, "search", data.whole_size, splits)
         _preload(training)
         torch.manual_seed(options.seed)
         task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
@@ -129,7 +129,7 @@ def _distil(
 ) -> dict[str, Any]:
     data, student = parts.data, parts.student
     _check_stride(data, student.stride)
-    held_out = load_split(data, "search", data.whole_size(student.stride), parts.splits)
+    held_out = load_split(data, "search", data.whole_size, parts.splits)
     task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
     start = options.start_from if isinstance(options, SupernetOptions) else None
     if start is not None and not run.state.exists():
@@ -154,7 +154,7 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
         raise ConfigError(
             "loss.target=truth needs paired data; unpaired data has the teacher alone"
         )
-    if loss.target == "teacher" and parts.judge is None:
+    if loss.target == "teacher" and not loss.lambda_gan:
         training = replace(training, targets=None, paired=False)  # nobody looks at them
     _preload(training)
     if loss.target == "truth":
@@ -177,6 +177,10 @@ def _check_stride(data: DataOptions, stride: int) -> None:
         raise ConfigError(
             f"data.crop_size={data.crop_size} must be a multiple of the stride {stride}, "
             f"and data.load_size={data.load_size} at least as large"
+        )
+    if data.whole_size % stride:
+        raise ConfigError(
+            f"data.eval_size={data.whole_size} must be a multiple of the stride {stride}"
         )
 
 
