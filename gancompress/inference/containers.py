@@ -120,14 +120,27 @@ class Reader:
 
     def __iter__(self) -> Iterator[av.VideoFrame | Sound]:
         streams = [stream for stream in (self.video, self.audio) if stream is not None]
+        decoded, damage = 0, None
         try:
             for packet in self.container.demux(*streams):
-                if packet.stream is self.video:
-                    yield from self.video.decode(packet)
-                else:
+                if packet.stream is not self.video:
                     yield packet
+                    continue
+                if damage is not None and packet.dts is not None:  # no packet that ends the stream
+                    raise damage
+                try:
+                    frames = self.video.decode(packet)
+                except av.InvalidDataError as error:  # decoders with several threads drop it
+                    if not decoded:
+                        raise
+                    damage = error
+                    continue
+                decoded += len(frames)
+                yield from frames
         except (av.FFmpegError, OSError) as error:
             raise _unreadable(self.path, error) from None
+        if damage is not None:
+            log.warning("%s: its last frame is damaged and is left out", self.path)
 
     def __enter__(self) -> Self:
         return self
