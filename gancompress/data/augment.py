@@ -23,6 +23,7 @@ from torch import Tensor
 from gancompress.config import AffineOptions, AugmentOptions, DrawingOptions, HueOptions
 
 LINE = 8  # a pixel of a drawing is a line if all its channels are below this
+BYTES_A_PIXEL = 6  # of a drawing's layers
 COARSE, FINE = 8, 32  # cells a side of smooth noise: of a bend, of a gap
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 

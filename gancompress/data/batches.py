@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from gancompress.config import DataOptions
-from gancompress.data.augment import Layers, Numbers, augment, draws, take_apart
+from gancompress.data.augment import BYTES_A_PIXEL, Layers, Numbers, augment, draws, take_apart
 from gancompress.data.datasets import ImageSet, Split
 from gancompress.data.images import to_float
 
@@ -46,7 +47,8 @@ class BatchStream:
         self.options = options
         self.flip = options.flip
         self.seed = seed
-        self._taken_apart: dict[int, Layers] = {}
+        room = int(options.cache_gb * 1e9 / (BYTES_A_PIXEL * options.load_size**2))
+        self._layers_of = lru_cache(max(1, room))(self._layers)
         self._orders: dict[tuple[int, int], list[int]] = {}
 
     def batch(self, position: int, size: int) -> Batch:
@@ -58,7 +60,8 @@ class BatchStream:
             together["real_b"] = split.targets.take(chosen)
         if split.pseudo is not None:
             together["pseudo_b"] = split.pseudo.take(chosen)
-        layers = self._layers(chosen) if self.options.augment.drawing else None
+        drawn = self.options.augment.drawing is not None
+        layers = [self._layers_of(index) for index in chosen] if drawn else None
         views = self._augment(torch.cat(list(together.values()), 1), positions, 0, layers).split(
             3, 1
         )
@@ -77,11 +80,8 @@ class BatchStream:
             self._orders[key] = torch.randperm(len(images), generator=rng).tolist()
         return self._orders[key][offset]
 
-    def _layers(self, indices: list[int]) -> list[Layers]:
-        for index in indices:
-            if index not in self._taken_apart:
-                self._taken_apart[index] = take_apart(self.split.inputs[index])
-        return [self._taken_apart[index] for index in indices]
+    def _layers(self, index: int) -> Layers:
+        return take_apart(self.split.inputs[index])
 
     def _augment(
         self, pixels: Tensor, positions: range, side: int, layers: list[Layers] | None = None
