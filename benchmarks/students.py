@@ -238,7 +238,7 @@ class Judge:
     def evaluator(self) -> Evaluator:
         """The test images and what the teacher makes of them; its net is the teacher's."""
         network = load_teacher(self.options.teacher, trusted(self.options))
-        size = self.options.data.whole_size(network.stride)
+        size = self.options.data.whole_size
         split = load_split(self.options.data, "test", size)
         module = network.module.to(self.device).eval()
         net = Supernet(module, torch.empty(network.example_shape), widths=(1.0,))
