@@ -15,6 +15,7 @@ from torch import Tensor
 from gancompress.config import AugmentOptions, DataOptions
 from gancompress.data import Batch, BatchStream, load_split
 from gancompress.data.augment import Numbers, augment, draws, take_apart
+from gancompress.errors import ConfigError
 
 SIDE = 32
 AFFINE: dict[str, Any] = {"probability": 1.0, "rotate": 40.0, "scale": (0.7, 1.4), "shift": 0.2}
@@ -147,6 +148,18 @@ def test_layers_of_a_drawing_are_its_lines_and_the_colours_beside_them() -> None
     assert colours == {(255, 255, 255), tuple(pixels[SIDE // 2, SIDE // 2].tolist())}
     assert len(layers.regions.unique()) == 2
     assert torch.equal(layers.fill[:, ~layers.lines[0]], to_tensor(pixels)[:, ~layers.lines[0]])
+
+
+def test_drawings_that_were_resized_are_refused(tmp_path: Path) -> None:
+    for index in range(2):
+        pair = np.concatenate([drawing(index, 40)] * 2, axis=1)
+        write_image(tmp_path / "train" / f"{index}.png", pair)
+    raw = {"root": tmp_path, "load_size": SIDE, "crop_size": SIDE, "search_fraction": 0.5}
+    data = DataOptions.model_validate({**raw, "augment": {"drawing": {}}})
+    split = load_split(data, "train", SIDE)
+    split.inputs.preload()
+    with pytest.raises(ConfigError, match=r"set data\.load_size to the size of the files"):
+        BatchStream(split, data, 0)
 
 
 @pytest.mark.parametrize("level", [0, 255])

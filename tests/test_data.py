@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.config import DataOptions
-from gancompress.data import Batch, BatchStream, ImageSet, Split, load_split, stack, to_uint8
+from gancompress.data import Batch, BatchStream, ImageSet, Split, load_split, to_uint8
 from gancompress.data import datasets as datasets_module
 from gancompress.errors import DataError
 
@@ -134,7 +134,7 @@ def test_number_of_images_can_be_limited(paired: Path) -> None:
 
 def test_stack_gives_images_in_the_asked_order(paired: Path) -> None:
     inputs = load_split(options(paired), "train", SIZE).inputs
-    stacked = stack(inputs, [5, 0, 5])
+    stacked = inputs.take([5, 0, 5])
     assert stacked.shape == (3, 3, SIZE, SIZE)
     assert torch.equal(stacked[0], inputs[5])
     assert torch.equal(stacked[1], inputs[0])

@@ -51,12 +51,9 @@ def image(channels: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("kind", "flat"), [("nearest", True), ("transposed", False)])
-@pytest.mark.parametrize(("kernel", "padding", "extra"), [(3, 1, 1), (4, 1, 0)])
-def test_nearest_upsampling_leaves_no_checkerboard(
-    kind: str, flat: bool, kernel: int, padding: int, extra: int
-) -> None:
-    transposed = nn.ConvTranspose2d(4, 6, kernel, 2, padding, extra)
-    up = nn.Sequential(*upsampling_layers(kind, 4, 6, transposed))
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_nearest_upsampling_leaves_no_checkerboard(kind: str, flat: bool, kernel: int) -> None:
+    up = nn.Sequential(*upsampling_layers(kind, 4, 6, kernel, bias=True))
     with torch.no_grad():
         out = up(torch.randn(1, 4, 1, 1).expand(1, 4, 8, 12))
     assert out.shape == (1, 6, 16, 24)

@@ -474,7 +474,9 @@ def test_photo_and_labels_are_cut_and_turned_alike(labelled: Path) -> None:
     """With label images in the place of photos, the crop's colours say its classes."""
     files = sorted((labelled / "train").iterdir())
     labels = ImageSet(files, 32, "right")
-    split = Split(labels, LabelSet(labels, Palette(COLOURS)), paired=True)
+    classes = LabelSet(labels, Palette(COLOURS))
+    classes.preload()
+    split = Split(labels, classes, paired=True)
     data = segmenter_options(labelled, labelled / "run").data
     stream = SegmentationStream(split, data, seed=0, window=0.5, jitter=0.0)
     batch = stream.batch(0, 8)

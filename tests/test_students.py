@@ -16,7 +16,7 @@ from gancompress.checkpoint.network import load_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import load_options
 from gancompress.config.schema import SupernetOptions
-from gancompress.data import load_split, stack, to_float, to_uint8
+from gancompress.data import load_split, to_float, to_uint8
 from gancompress.elastic import Supernet
 from gancompress.errors import ConfigError
 from gancompress.training.loop import Trainer
@@ -61,7 +61,7 @@ def distance(place: Path, run: Path, subnet: str | None) -> float:
     """Mean absolute difference from the teacher on the test images, of 8-bit pictures."""
     options = load_options(SupernetOptions, place / "supernet.yaml")
     inputs = load_split(options.data, "test", 32).inputs
-    x = to_float(stack(inputs, list(range(len(inputs)))))
+    x = to_float(inputs.take(list(range(len(inputs)))))
     pictures = [
         to_uint8(network.module(x)).double() / 127.5
         for network in (load_model(run, subnet), load_network(place / "teacher.safetensors"))

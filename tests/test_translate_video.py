@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gancompress.errors import DataError
-from gancompress.inference import TranslateOptions, translate_path
+from gancompress.inference import TranslateOptions, translate_path, video
+from gancompress.inference.containers import Reader, open_video
 
 
 def identity(x: Tensor) -> Tensor:
@@ -198,9 +199,19 @@ def test_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
     assert names(tmp_path) == ["in.mp4"]
 
 
+@pytest.mark.parametrize("threads", [1, 4])  # a decoder with several says nothing of damage
 def test_video_that_ends_early_gives_what_it_holds_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
 ) -> None:
+    def opened(path: Path) -> Reader:
+        reader = open_video(path)
+        reader.video.codec_context.thread_count = threads
+        return reader
+
+    monkeypatch.setattr(video, "open_video", opened)
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(12)]
     make_video(tmp_path / "whole.mp4", frames, None)

@@ -16,7 +16,7 @@ from torch import Tensor
 from gancompress.checkpoint.network import WEIGHTS_NAMES, Network, as_supernet, load_network
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions, build
-from gancompress.data import Splits, load_split, make_splits, spread, stack, to_float
+from gancompress.data import Splits, load_split, make_splits, spread, to_float
 from gancompress.elastic import Supernet, calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
@@ -179,7 +179,7 @@ def calibration_batches(
     inputs = load_split(data, "train", data.whole_size, splits).inputs
     chosen = spread(len(inputs), MAX_CALIBRATION)
     for start in range(0, len(chosen), CALIBRATION_BATCH):
-        yield to_float(stack(inputs, chosen[start : start + CALIBRATION_BATCH])).to(device)
+        yield to_float(inputs.take(chosen[start : start + CALIBRATION_BATCH])).to(device)
 
 
 def smallest_chosen(path: Path) -> str:

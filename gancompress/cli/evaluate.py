@@ -22,7 +22,7 @@ from gancompress.cli.context import (
     warn,
 )
 from gancompress.cli.scores import SUBJECTS, scores_table
-from gancompress.data import Split, load_split, save_image, spread, stack
+from gancompress.data import Split, load_split, save_image, spread
 from gancompress.errors import ConfigError, GanCompressError
 from gancompress.evaluation import (
     MIN_FOR_DISTANCES,
@@ -208,7 +208,7 @@ def _output(args: argparse.Namespace, direction: str) -> Path:
 
 def _refuse_photos(split: Split, judge: Judge) -> None:
     """A judge compares with the inputs, so these must be label images."""
-    few = stack(split.inputs, spread(len(split.inputs), NUM_CHECKED))
+    few = split.inputs.take(spread(len(split.inputs), NUM_CHECKED))
     strays = judge.palette.stray_share(few)
     if strays > MAX_STRAYS:
         raise ConfigError(

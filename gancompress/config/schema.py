@@ -234,7 +234,7 @@ class SamplingOptions(Section):
 
     schedule: Literal["sandwich", "uniform"] = "sandwich"
     num_random: Annotated[int, Field(ge=0)] = 1  # besides the largest and the smallest
-    inplace: Annotated[float, Field(ge=0, le=1)] = 0.5  # weight of the largest as a teacher
+    inplace: Share = 0.5  # weight of the largest as a teacher
 
 
 class SupernetOptions(Section):
@@ -298,7 +298,7 @@ class SearchOptions(Section):
     workers: Size = 1  # processes
     population: Size | None = None  # subnets in a generation; the algorithm's own by default
     parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
-    mutation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mutation_ratio: Share = 0.5
     mutate_prob: Annotated[float, Field(gt=0, le=1)] = 0.2
     batch_size: Size = 4
 
@@ -315,7 +315,7 @@ class SegmenterOptions(Section):
     weights: Path | None = None  # of the backbone; random by default
     window: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest square cut out, of the side
     jitter: Fraction = 0.25  # of brightness, contrast and saturation
-    balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # 0 counts pixels alike, 1 classes
+    balance: Share = 0.5  # 0 counts pixels alike, 1 classes
     weight_decay: Weight = 0.01
     schedule: ScheduleOptions = ScheduleOptions(
         num_images=10_000, num_images_decay=10_000, batch_size=16, lr=1e-3, beta1=0.9, ema=0.99

@@ -1,7 +1,7 @@
 """Images, data sets and batches."""
 
 from gancompress.data.batches import Batch, BatchStream, mix
-from gancompress.data.datasets import ImageSet, Split, load_split, spread, stack
+from gancompress.data.datasets import ImageSet, Split, load_split, spread
 from gancompress.data.images import (
     list_images,
     read_image,
@@ -29,7 +29,6 @@ __all__ = [
     "refuse_constant",
     "save_image",
     "spread",
-    "stack",
     "to_float",
     "to_image",
     "to_rgb",

@@ -12,6 +12,7 @@ from gancompress.config import DataOptions
 from gancompress.data.augment import BYTES_A_PIXEL, Layers, Numbers, augment, draws, take_apart
 from gancompress.data.datasets import ImageSet, Split
 from gancompress.data.images import to_float
+from gancompress.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,21 @@ class BatchStream:
         split: The training split, decoded at `options.load_size`.
         options: Crop size, flip and augmentations.
         seed: Seed of order and augmentation.
+
+    Raises:
+        ConfigError: Drawings shall be drawn anew, and were resized.
     """
 
     def __init__(self, split: Split, options: DataOptions, seed: int) -> None:
         self.split = split
         self.crop = min(options.crop_size, options.load_size)
         self.options = options
-        self.flip = options.flip
         self.seed = seed
+        if options.augment.drawing is not None and split.inputs.resized:
+            raise ConfigError(
+                f"data.augment.drawing finds lines in drawings as they are, and those in "
+                f"{options.root} were resized: set data.load_size to the size of the files"
+            )
         room = int(options.cache_gb * 1e9 / (BYTES_A_PIXEL * options.load_size**2))
         self._layers_of = lru_cache(max(1, room))(self._layers)
         self._orders: dict[tuple[int, int], list[int]] = {}
@@ -101,7 +109,7 @@ class BatchStream:
             for image, (top, left) in zip(images, corners, strict=True)
         ]
         cropped = torch.stack(cut) if room else images
-        if self.flip:
+        if self.options.flip:
             turned = numbers[:, 2] < 0.5
             cropped = torch.where(turned[:, None, None, None], cropped.flip(-1), cropped)
         return cropped if cropped.is_floating_point() else to_float(cropped)

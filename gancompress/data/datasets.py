@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -58,6 +59,7 @@ class ImageSet:
         self.size = size
         self.half = half
         self._cache: OrderedDict[int, Tensor] = OrderedDict()
+        self.resized = False  # whether an image that was decoded had another size
         self._all: Tensor | None = None  # where all of them fit into the cache
         self._capacity = max(1, int(cache_gb * 1e9 / (3 * size * size)))
 
@@ -84,10 +86,12 @@ class ImageSet:
     def preload(self, workers: int = DECODERS) -> None:
         """Decode as many images as the cache holds; a damaged file is found before training."""
         indices = range(min(len(self), self._capacity))
-        pixels = torch.empty((len(indices), 3, self.size, self.size), dtype=torch.uint8)
         with ThreadPoolExecutor(workers) as pool:
-            for index, decoded in zip(indices, pool.map(self._decode, indices), strict=True):
-                pixels[index] = decoded
+            decoded = pool.map(self._decode, indices)
+            first = next(decoded)
+            pixels = first.new_empty((len(indices), *first.shape))
+            for index, image in enumerate(chain([first], decoded)):
+                pixels[index] = image
         if len(indices) == len(self):
             self._all = pixels
         self._cache.update(zip(indices, pixels, strict=True))
@@ -98,6 +102,7 @@ class ImageSet:
         if self.half:
             image = _half(image, self.half, path)
         if image.size != (self.size, self.size):
+            self.resized = True
             image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=3)
         return to_tensor(image)
 
@@ -222,11 +227,6 @@ def _layout(options: DataOptions, root: Path) -> str:
     if options.mode == "paired":
         wanted = f"train/ and test/ with side-by-side pairs, or {wanted} with pairs of one name"
     return f"{options.mode} data has {wanted}; this folder has {', '.join(there) or 'no folders'}"
-
-
-def stack(images: ImageSet, indices: list[int]) -> Tensor:
-    """Images `indices`, (N, 3, S, S) uint8."""
-    return images.take(indices)
 
 
 def spread(length: int, count: int) -> list[int]:

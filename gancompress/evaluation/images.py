@@ -17,7 +17,6 @@ from gancompress.data import (
     Split,
     refuse_constant,
     spread,
-    stack,
     to_float,
     to_uint8,
 )
@@ -69,14 +68,14 @@ def evaluated_images(
     """
     chosen = spread(len(split.inputs), max_images or len(split.inputs))
     names = unique_names([split.inputs.files[i] for i in chosen])
-    inputs = stack(split.inputs, chosen)
+    inputs = split.inputs.take(chosen)
     outputs = {
         subject: _translate(generator, inputs, names, batch_size, device)
         for subject, generator in generators.items()
     }
     for subject, images in outputs.items():
         refuse_constant(images, names, f"{subject} of")
-    truth = stack(split.targets, chosen) if split.paired and split.targets is not None else None
+    truth = split.targets.take(chosen) if split.paired and split.targets is not None else None
     real = split.targets
     if real is not None and split.paired and len(chosen) < len(real):
         real = ImageSet([real.files[i] for i in chosen], real.size, real.half)

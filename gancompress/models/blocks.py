@@ -33,7 +33,7 @@ def needs_bias(norm: str) -> bool:
 
 
 def upsampling_layers(
-    kind: str, channels_in: int, channels_out: int, transposed: nn.Module
+    kind: str, channels_in: int, channels_out: int, kernel: int, bias: bool
 ) -> list[nn.Module]:
     """Layers that double height and width.
 
@@ -44,11 +44,13 @@ def upsampling_layers(
         kind: `transposed` or `nearest`.
         channels_in: Input channels.
         channels_out: Output channels.
-        transposed: The transposed convolution of the reference; its bias decides for both kinds.
+        kernel: Side of the transposed convolution's kernel, 3 or 4; the other kind's is always 3.
+        bias: Whether the convolution has one.
     """
     if kind == "transposed":
-        return [transposed]
-    conv = nn.Conv2d(channels_in, channels_out, 3, bias=transposed.bias is not None)
+        extra = kernel % 2
+        return [nn.ConvTranspose2d(channels_in, channels_out, kernel, 2, 1, extra, bias=bias)]
+    conv = nn.Conv2d(channels_in, channels_out, 3, bias=bias)
     return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), conv]
 
 

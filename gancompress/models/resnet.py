@@ -129,10 +129,7 @@ class ResnetGenerator(nn.Module):
             layers += [down, norm(after), nn.ReLU()]
         layers += [ResnetBlock(widths.trunk, inner, style) for inner in widths.inner]
         for before, after in ((widths.trunk, widths.up), (widths.up, widths.head)):
-            up = nn.ConvTranspose2d(
-                before, after, 3, stride=2, padding=1, output_padding=1, bias=bias
-            )
-            layers += upsampling_layers(style.upsampling, before, after, up)
+            layers += upsampling_layers(style.upsampling, before, after, 3, bias)
             layers += [norm(after), nn.ReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths.head, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)

@@ -39,13 +39,11 @@ class UnetSkipConnectionBlock(nn.Module):
         bias, make_norm = needs_bias(norm), norm_factory(norm)
         down = nn.Conv2d(input_nc or outer_nc, inner_nc, 4, stride=2, padding=1, bias=bias)
         below = inner_nc if submodule is None else 2 * inner_nc
-        up = nn.ConvTranspose2d(
-            below, outer_nc, 4, stride=2, padding=1, bias=bias or self.outermost
-        )
+        up = upsampling_layers(upsampling, below, outer_nc, 4, bias or self.outermost)
         layers: list[nn.Module] = [down] if self.outermost else [nn.LeakyReLU(0.2), down]
         if submodule is not None:
             layers += [submodule] if self.outermost else [make_norm(inner_nc), submodule]
-        layers += [nn.ReLU(), *upsampling_layers(upsampling, below, outer_nc, up)]
+        layers += [nn.ReLU(), *up]
         layers.append(nn.Tanh() if self.outermost else make_norm(outer_nc))
         if dropout is not None and not self.outermost:
             layers.append(nn.Dropout(dropout))

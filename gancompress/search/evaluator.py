@@ -11,7 +11,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from gancompress.data import ImageSet, Split, spread, stack, to_float, to_uint8
+from gancompress.data import ImageSet, Split, spread, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet, ready_subnet
 from gancompress.errors import DataError
 from gancompress.metrics import METRICS, all_scores
@@ -80,10 +80,10 @@ class Evaluator:
         """An evaluator over a split, or over `count` images evenly spread in it."""
         total = len(split.inputs)
         indices = spread(total, count or total)
-        inputs = stack(split.inputs, indices)
+        inputs = split.inputs.take(indices)
         truth = None
         if split.paired and split.targets is not None:
-            truth = stack(split.targets, indices)
+            truth = split.targets.take(indices)
         return cls(net, teacher, inputs, truth, batch_size, device, targets=split.targets)
 
     @property

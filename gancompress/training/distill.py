@@ -23,7 +23,7 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, SamplingOptions, ScheduleOptions
-from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, to_float, to_uint8
 from gancompress.elastic import SearchSpace, Subnet, Supernet, ready_subnet
 from gancompress.errors import ConfigError
 from gancompress.losses.perceptual import PerceptualLoss
@@ -256,7 +256,7 @@ class DistillTask:
 
     def _held_out_inputs(self) -> Tensor:
         inputs = self.held_out.inputs
-        return stack(inputs, spread(len(inputs), MAX_EVALUATED))
+        return inputs.take(spread(len(inputs), MAX_EVALUATED))
 
     def evaluate(self) -> dict[str, float]:
         """Distance to the teacher of the largest, a middle and the smallest subnet."""

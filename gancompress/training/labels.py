@@ -82,7 +82,7 @@ class SegmentationStream(BatchStream):
         index = self._index(self.split.inputs, k, side=0)
         photo, classes = self.split.inputs[index], self.split.targets[index]
         photo, classes = self._cut(photo.float(), classes.float(), rng)
-        if self.flip and torch.rand((), generator=rng) < 0.5:
+        if self.options.flip and torch.rand((), generator=rng) < 0.5:
             photo, classes = photo.flip(-1), classes.flip(-1)
         return vary_colours(photo, self.jitter, rng), classes
 

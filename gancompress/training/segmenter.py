@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import SegmenterOptions
-from gancompress.data import Batch, ImageSet, Split, Splits, load_split, spread, stack
+from gancompress.data import Batch, ImageSet, Split, Splits, load_split, spread
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
 from gancompress.metrics.segmentation import (
@@ -127,11 +127,11 @@ class SegmenterTask:
         """Rows of photo, predicted labels and true labels."""
         judge, held_out = self.judge(), self.held_out
         chosen = spread(len(held_out.photos), self.options.log.num_samples)
-        photos = stack(held_out.photos, chosen)
+        photos = held_out.photos.take(chosen)
         truth = LabelSet(held_out.labels, self.palette)
         predicted = torch.stack([judge.predict(photo, photo.shape[1:]) for photo in photos])
         return sheet(
-            [photos, self.palette.paint(predicted), self.palette.paint(stack(truth, chosen)[:, 0])]
+            [photos, self.palette.paint(predicted), self.palette.paint(truth.take(chosen)[:, 0])]
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
             return run.summary()
         data = options.data
         require_rgb(options.generator, "generator")
-        stride = STRIDES.get(options.generator.name, 1)
-        _check_stride(data, stride)
+        _check_stride(data, STRIDES.get(options.generator.name, 1))
         splits = record_splits(run, data)
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:

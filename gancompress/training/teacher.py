@@ -20,7 +20,7 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
-from gancompress.data import Batch, Split, spread, stack, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, to_float, to_uint8
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
@@ -111,18 +111,18 @@ class TeacherTask(ABC):
         if not self.held_out.paired or self.held_out.targets is None:
             return {}
         chosen = spread(len(self.held_out), MAX_EVALUATED)
-        fakes = self._translate(list(stack(self.held_out.inputs, chosen)))
-        truth = stack(self.held_out.targets, chosen)
+        fakes = self._translate(list(self.held_out.inputs.take(chosen)))
+        truth = self.held_out.targets.take(chosen)
         scores = all_scores(fakes, {"truth": truth})
         return {name.removeprefix("truth_"): score for name, score in scores.items()}
 
     def samples(self) -> Tensor:
         """Rows of input, output and, for paired data, truth."""
         chosen = spread(len(self.held_out.inputs), self.options.log.num_samples)
-        inputs = stack(self.held_out.inputs, chosen)
+        inputs = self.held_out.inputs.take(chosen)
         columns = [inputs, self._translate(list(inputs))]
         if self.held_out.paired and self.held_out.targets is not None:
-            columns.append(stack(self.held_out.targets, chosen))
+            columns.append(self.held_out.targets.take(chosen))
         return sheet(columns)
 
     def start_from(self, folder: Path) -> None:
