@@ -96,6 +96,7 @@ MODERN = (
     "generator.upsampling=nearest",
     "discriminator.norm=none",
     "discriminator.spectral_norm=true",
+    "data.load_size=32",  # drawings are drawn anew at the size of their files
     "data.augment={affine: {probability: 0.7}, hue: {}, drawing: {}}",
 )
 # what the states of the tasks hold; leaving out any of it must change the result
