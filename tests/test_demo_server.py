@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 import re
 import socket
 import subprocess
@@ -225,6 +226,55 @@ def test_connection_on_which_nothing_comes_is_closed(
         assert connection.recv(100) == b""
 
 
+def test_connection_whose_request_never_ends_is_closed(
+    server: DemoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_FOR_A_REQUEST", 0.2)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        connection.settimeout(0.02)
+        received = None
+        for byte in itertools.islice(itertools.cycle(b"GET / HTTP/1.1\r\nA: "), 500):
+            try:
+                connection.sendall(bytes([byte]))
+                received = connection.recv(100)
+            except TimeoutError:
+                continue
+            except OSError:  # closed while it was being written to
+                received = b""
+            break
+    assert received == b""
+
+
+def test_crowd_of_slow_clients_holds_few_threads_and_keeps_nobody_waiting(
+    server: DemoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 20)
+    address = ("127.0.0.1", server.server_port)
+    before = threading.active_count()
+    crowd = []
+    for index in range(200):
+        crowd.append(socket.create_connection(address, timeout=10))
+        crowd[-1].sendall(b"GET /")
+        if index % 20 == 0:
+            assert ask(server, "/").status == 200
+    deadline = time.monotonic() + 10  # a thread that has lost its connection takes a moment
+    while threading.active_count() > before + 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 20
+    for connection in crowd:
+        connection.close()
+
+
+def test_head_is_answered_as_get_is_without_the_content(server: DemoServer) -> None:
+    for target in ("/", "/models/Bytes-1_2.onnx", "/missing"):
+        get, head = ask(server, target), ask(server, target, "HEAD")
+        assert (head.status, head.body) == (get.status, b"")
+        skip = ("Date",)
+        assert [item for item in head.headers.items() if item[0] not in skip] == [
+            item for item in get.headers.items() if item[0] not in skip
+        ]
+
+
 def test_visitors_leave_no_lines_on_the_terminal(
     server: DemoServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,7 +406,6 @@ def test_absolute_targets_are_refused(server: DemoServer, target: str) -> None:
     "method",
     [
         *(
-            "HEAD",
             "POST",
             "PUT",
             "DELETE",
@@ -370,11 +419,11 @@ def test_absolute_targets_are_refused(server: DemoServer, target: str) -> None:
         *("get", "Head", "GETS", "GET\0", "G\xcbT", "__init__", "error", "parse_request"),
     ],
 )
-def test_methods_other_than_get_are_refused(server: DemoServer, method: str) -> None:
+def test_methods_other_than_get_and_head_are_refused(server: DemoServer, method: str) -> None:
     for target in ("/", "/index.html", "/missing", "*"):
         reply = ask(server, target, method)
         assert is_refusal(reply, 405)
-        assert reply.headers["Allow"] == "GET"
+        assert reply.headers["Allow"] == "GET, HEAD"
         assert reply.headers["Connection"] == "close"
 
 

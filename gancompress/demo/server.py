@@ -5,11 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from gancompress.demo.manifest import NAME, read_bundle, sha256
@@ -54,8 +58,9 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-cache",
 }
-SECONDS_FOR_A_REQUEST = 20
-PIECE = 1 << 16  # bytes that are sent at once: the seconds count for each of them
+SECONDS_FOR_A_REQUEST = 20  # for its head to arrive whole, and for each piece of the answer
+PIECE = 1 << 16  # bytes that are sent at once
+MAX_CONNECTIONS = 256  # a thread each
 MAX_PORT = 65535
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What a header's name consists of. Source: RFC 9110, section 5.6.2."""
@@ -94,13 +99,15 @@ class DemoServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    request_queue_size = 128  # browsers open several connections at once; refused ones wait seconds
+    request_queue_size = 1024  # connections that find no place here are tried again after a second
 
     def __init__(self, contents: Mapping[str, bytes], host: str, port: int) -> None:
         self.table = {f"/{name}": content for name, content in contents.items()}
         self.table["/"] = contents["index.html"]
         self.tags = {path: f'"{sha256(content)}"' for path, content in self.table.items()}
         self.host = host
+        self._progress: dict[socket.socket, float] = {}  # when a connection last got anything done
+        self._lock = threading.Lock()
         if not 0 <= port <= MAX_PORT:  # the system would take its last 16 bits for another port
             raise ConfigError(f"--port {port}: ports are 0 (any that is free) to {MAX_PORT}")
         try:
@@ -124,6 +131,38 @@ class DemoServer(ThreadingHTTPServer):
             host = "::1" if ":" in host else "127.0.0.1"
         return f"http://{_bracketed(host)}:{self.server_port}/"
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread; where all are taken, the longest idle one loses its own."""
+        with self._lock:
+            if len(self._progress) >= MAX_CONNECTIONS:
+                self._hang_up(min(self._progress, key=lambda other: self._progress[other]))
+            self._progress[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def progress(self, request: socket.socket) -> None:
+        """A connection has got something done."""
+        with self._lock:
+            if request in self._progress:
+                self._progress[request] = time.monotonic()
+
+    def service_actions(self) -> None:
+        """End connections that get nothing done, however often a byte of theirs arrives."""
+        with self._lock:
+            limit = time.monotonic() - SECONDS_FOR_A_REQUEST
+            for request in [one for one, last in self._progress.items() if last < limit]:
+                self._hang_up(request)
+
+    def _hang_up(self, request: socket.socket) -> None:
+        del self._progress[request]
+        with suppress(OSError):  # the client may have been faster
+            request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that has ended."""
+        with self._lock:
+            self._progress.pop(request, None)
+        super().shutdown_request(request)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Nothing: a browser that hangs up is no event."""
 
@@ -141,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = SECONDS_FOR_A_REQUEST
 
     def parse_request(self) -> bool:
-        """Refuse at once whatever is not a plain GET of this page."""
+        """Refuse at once whatever is not a plain GET or HEAD of this page."""
         if not super().parse_request():
             return False
         self.path = self.requestline.split()[1]  # the base class makes one slash of several
@@ -170,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.FORBIDDEN
         if any(origin.lower() not in {f"http://{host}" for host in known} for origin in origins):
             return HTTPStatus.FORBIDDEN
-        if self.command != "GET":
+        if self.command not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED
         lengths = set(self.headers.get_all("Content-Length") or [])
         if "Transfer-Encoding" in self.headers or lengths - {"0"}:
@@ -187,6 +226,10 @@ class _Handler(BaseHTTPRequestHandler):
             names.add("localhost")
         port = self.server.server_port
         return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+
+    def do_HEAD(self) -> None:
+        """Answer as to GET, without the content."""
+        self.do_GET()
 
     def do_GET(self) -> None:
         """Answer with a file of the table; names are compared as they came, nothing is decoded."""
@@ -213,14 +256,16 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET")
+            self.send_header("Allow", "GET, HEAD")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":  # a refused one: its answer has no body either
+        self.server.progress(self.connection)
+        if self.command != "HEAD":
             whole = memoryview(content)
             for start in range(0, len(whole), PIECE):
                 self.wfile.write(whole[start : start + PIECE])
+                self.server.progress(self.connection)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses: malformed and overlong requests, unknown versions."""
