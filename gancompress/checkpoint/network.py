@@ -32,6 +32,10 @@ from gancompress.models import STRIDES, build_discriminator, build_generator, in
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
 """What a folder's weights may be called, the first that is there."""
 
+# parameters that a file may describe without holding a fair part of them
+MIN_REFUSED = 50_000_000
+MAX_RATIO = 100
+
 FACTORY = re.compile(r"[\w.]+:\w+")
 """`package.module:factory`."""
 
@@ -184,6 +188,7 @@ def load_network(
         if not factory:
             tensors = without_unused_statistics(tensors)
         description = {"module": factory} if factory else _describe(tensors, file, norm)
+    _refuse_inflated(description, tensors, file)
     network = build_network(description, str(file))
     try:
         fit(network.module, tensors, network.example_shape)
@@ -192,6 +197,23 @@ def load_network(
     network.header = header
     network.module.eval()
     return network
+
+
+def _refuse_inflated(description: Json, tensors: dict[str, Tensor], file: Path) -> None:
+    """Raise where a file describes a network of ours that is out of all proportion to its tensors.
+
+    Of a narrow subnet the network is described in full, before its channels are cut.
+    """
+    if "generator" not in description:
+        return
+    options = build(GeneratorOptions, dict(description["generator"]), str(file))
+    with torch.device("meta"):
+        described = sum(p.numel() for p in build_generator(options).parameters())
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if described > max(MIN_REFUSED, MAX_RATIO * stored):
+        raise CheckpointError(
+            f"{file} describes a network of {described:,} parameters and holds {stored:,}"
+        )
 
 
 def described(

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Size = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Side = Annotated[int, Field(ge=1, le=16384)]  # in pixels
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,11 +79,11 @@ class DataOptions(Section):
     root: Path
     mode: Pairing = "paired"  # side by side in one file, or files of one name in two folders
     direction: Literal["AtoB", "BtoA"] = "AtoB"
-    load_size: Size = 286  # every image is resized to load_size x load_size ...
-    crop_size: Size = 256  # ... and a random crop of this size is taken
+    load_size: Side = 286  # every image is resized to load_size x load_size ...
+    crop_size: Side = 256  # ... and a random crop of this size is taken
     # whole images are evaluated, searched and exported at this size; crop_size by default, which is
     # wrong where crops are small parts: load_size then has the scale of training
-    eval_size: Size | None = None
+    eval_size: Side | None = None
     flip: bool = True
     augment: AugmentOptions = AugmentOptions()
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
@@ -102,9 +104,9 @@ class GeneratorOptions(Section):
     """An entry of `gancompress.models.GENERATORS` and its arguments."""
 
     name: str = "resnet_9blocks"
-    input_nc: Size = 3
-    output_nc: Size = 3
-    ngf: Size = 64
+    input_nc: Channels = 3
+    output_nc: Channels = 3
+    ngf: Channels = 64
     norm: Literal["instance", "batch", "none"] = "instance"
     padding: Literal["reflect", "replicate", "zero"] = "reflect"
     upsampling: Literal["transposed", "nearest"] = "transposed"  # nearest: then a 3x3 convolution
@@ -115,8 +117,8 @@ class DiscriminatorOptions(Section):
     """An entry of `gancompress.models.DISCRIMINATORS` and its arguments."""
 
     name: str = "n_layers"
-    ndf: Size = 64
-    n_layers: Size = 3
+    ndf: Channels = 64
+    n_layers: Annotated[int, Field(ge=1, le=16)] = 3
     norm: Literal["instance", "batch", "none"] = "instance"
     spectral_norm: bool = False  # of every convolution
 
@@ -206,7 +208,7 @@ class StudentOptions(Section):
     """
 
     name: str = "same"
-    ngf: Size | None = None
+    ngf: Channels | None = None
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
     divisor: Size = 8
     config_set: str | None = None  # a published search space instead of `widths`
@@ -277,7 +279,7 @@ class SearchOptions(Section):
     algorithm: Literal["exhaustive", "random", "evolution", "published", "nsga2", "guided"] = (
         "guided"
     )
-    size: Size | None = None  # image side for MACs and evaluation; the training crop by default
+    size: Side | None = None  # image side for MACs and evaluation; the training crop by default
     metric: str = "teacher_mae"
     features: dict[str, str] = {}  # files or factories of the networks that a metric names
     max_images: Size | None = None  # of the search split

@@ -30,6 +30,9 @@ SUFFIXES = {
 # the suffixes whose formats hold 8-bit RGB: a GIF has 256 colours, a PGM none
 SAVE_SUFFIXES = SUFFIXES - {".gif", ".pgm"}
 MAX_PIXELS = 64_000_000
+# a larger image whose file has fewer bytes to a pixel is one colour, made to fill the memory
+SMALL_PIXELS = 16_000_000
+MIN_DENSITY = 1 / 200
 
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
@@ -80,6 +83,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
         with Image.open(stream, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, f"{image.width}x{image.height}")
+            _refuse_inflated(image, source, name)
             image.load()
             return to_rgb(image)
     except DataError:
@@ -92,6 +96,14 @@ def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
         raise DataError(f"{name}: not an image ({', '.join(FORMATS)} are read)") from None
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         raise DataError(f"{name}: not a readable image: {error}") from None
+
+
+def _refuse_inflated(image: Image.Image, source: Path | bytes, name: str) -> None:
+    """Raise where a few bytes say that they are a great many pixels; none of them is decoded."""
+    pixels = image.width * image.height
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if pixels > SMALL_PIXELS and size < MIN_DENSITY * pixels:
+        raise DataError(f"{name}: {image.width}x{image.height} pixels in a file of {size} bytes")
 
 
 def _too_large(name: str, size: str) -> DataError:
@@ -136,14 +148,15 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _split_deep(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if image.mode == "F":
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise ValueError("its floating-point samples leave [0, 1]; save it with 8 or 16 bits")
-        levels = values * 255
+        levels = np.rint(values * np.float64(255)).astype(np.uint8)
     else:
-        levels = values / 257
-    grey = Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8))
+        table = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)
+        levels = table[values.clip(0, 65535)]
+    grey = Image.fromarray(levels)
     hidden = image.info.get("transparency")
     if not isinstance(hidden, int):
         return grey, None
