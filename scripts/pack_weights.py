@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Copy the weights of a finished run into a folder to ship, in half precision.
+"""Copy a finished run into a folder to ship: a run folder as well, with half-precision weights.
 
 python scripts/pack_weights.py runs/edges2emoji/teacher pretrained/edges2emoji/teacher
 """
@@ -9,28 +9,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gancompress.checkpoint.files import load_tensors, save_tensors
-
-NAMES = ("weights", "discriminator", "adapters")
+from gancompress.checkpoint.files import load_tensors, save_tensors, write_atomic
+from gancompress.checkpoint.run import RunFolder
 
 
 def main() -> None:
-    """Pack every known file of the run."""
+    """Pack options, lists of images, scores and every file of weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
-    for name in NAMES:
-        source, target = (folder / f"{name}.safetensors" for folder in (args.run, args.output))
-        if not source.exists():
-            continue
+    run, packed = RunFolder(args.run), RunFolder(args.output)
+    if not run.is_done:
+        parser.error(f"{args.run} holds no finished run")
+    for source in sorted(args.run.glob("*.safetensors")):
         tensors, header = load_tensors(source)
         halves = {
             key: tensor.half() if tensor.is_floating_point() else tensor
             for key, tensor in tensors.items()
         }
+        target = args.output / source.name
         save_tensors(target, halves, header)
         print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+    for source, target in (
+        (run.config, packed.config),
+        (run.splits, packed.splits),
+        (run.done, packed.done),  # last, as it says that all is there
+    ):
+        write_atomic(target, source.read_bytes())
 
 
 if __name__ == "__main__":
