@@ -268,7 +268,7 @@ def test_nothing_is_downloaded_that_was_not_asked_for_by_its_name(
     ("factory", "message"),
     [
         ("flat", "output of 2000: all pixels have one colour"),
-        ("not_finite", "output of 2000: not all of its values are finite"),
+        ("not_finite", "the output of 2000 is not finite"),
     ],
 )
 def test_an_output_that_shows_nothing_is_an_error_with_its_name(

@@ -250,7 +250,7 @@ def test_truncated_pil_file_is_refused(tmp_path: Path) -> None:
 
 def test_output_that_is_not_finite_names_the_image() -> None:
     spoiling = made_of(lambda x: torch.where(x > 0.99, torch.nan, x))
-    with pytest.raises(DataError, match="image 1: the generator's output is not finite"):
+    with pytest.raises(DataError, match="image 1: the output of the generator is not finite"):
         spoiling.generate([pixels() // 2, np.full_like(pixels(), 255)])
 
 

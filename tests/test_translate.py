@@ -266,7 +266,7 @@ def test_input_is_never_its_own_output(tmp_path: Path) -> None:
 
 def test_nan_output_names_the_image_and_writes_nothing(tmp_path: Path) -> None:
     save_image(noise((8, 8))[0], tmp_path / "in.png")
-    with pytest.raises(DataError, match=r"in\.png: the generator's output is not finite"):
+    with pytest.raises(DataError, match=r"in\.png: the output of the generator is not finite"):
         translate_path(
             lambda x: x * torch.nan, tmp_path / "in.png", tmp_path / "out.png", TranslateOptions()
         )

@@ -22,7 +22,7 @@ from gancompress.cli.context import (
     warn,
 )
 from gancompress.cli.scores import SUBJECTS, scores_table
-from gancompress.data import Split, load_split, save_image, spread
+from gancompress.data import Generator, Split, load_split, save_image, spread
 from gancompress.errors import ConfigError, GanCompressError
 from gancompress.evaluation import (
     MIN_FOR_DISTANCES,
@@ -34,7 +34,7 @@ from gancompress.evaluation import (
     choose_data,
     evaluated_images,
 )
-from gancompress.inference import Generator, LoadedGenerator, load_generator
+from gancompress.inference import LoadedGenerator, load_generator
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import BACKBONES, Lpips
 from gancompress.metrics.segmentation import Judge, load_judge

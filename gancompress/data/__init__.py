@@ -14,10 +14,12 @@ from gancompress.data.images import (
     to_uint8,
 )
 from gancompress.data.splits import Splits, make_splits
+from gancompress.data.translation import Generator, translate_batches
 
 __all__ = [
     "Batch",
     "BatchStream",
+    "Generator",
     "ImageSet",
     "Split",
     "Splits",
@@ -34,4 +36,5 @@ __all__ = [
     "to_rgb",
     "to_tensor",
     "to_uint8",
+    "translate_batches",
 ]

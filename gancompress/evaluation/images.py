@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancompress.data import (
-    ImageSet,
-    Split,
-    refuse_constant,
-    spread,
-    to_float,
-    to_uint8,
-)
-from gancompress.errors import ConfigError, DataError
-
-Generator = Callable[[Tensor], Tensor]
+from gancompress.data import Generator, ImageSet, Split, refuse_constant, spread
+from gancompress.data.translation import NOT_FINITE, attempt_batch
+from gancompress.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,6 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     ]
 
 
-@torch.inference_mode()
 def _translate(
     generator: Generator,
     inputs: Tensor,
@@ -106,15 +97,8 @@ def _translate(
     outputs = []
     starts = range(0, len(inputs), batch_size)
     for start in tqdm(starts, "translate", unit="batch", file=sys.stderr, disable=None):
-        batch = inputs[start : start + batch_size]
-        fakes = generator(to_float(batch).to(device)).cpu()
-        if fakes.shape[2:] != batch.shape[2:] or fakes.shape[1] not in (1, 3):
-            raise ConfigError(
-                f"the generator turns {tuple(batch.shape)} into {tuple(fakes.shape)}; scores need "
-                "1 or 3 channels at the size of the input"
-            )
-        for name, fake in zip(names[start:], fakes, strict=False):
-            if not bool(torch.isfinite(fake).all()):
-                raise DataError(f"output of {name}: not all of its values are finite")
-        outputs.append(to_uint8(fakes).expand(-1, 3, -1, -1))
+        fakes, finite = attempt_batch(generator, inputs[start : start + batch_size], device)
+        if not bool(finite.all()):
+            raise DataError(NOT_FINITE.format(names[start + int(finite.int().argmin())]))
+        outputs.append(fakes)
     return torch.cat(outputs)

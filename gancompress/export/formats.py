@@ -14,7 +14,7 @@ import torch
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.network import Network, load_network, save_network
 from gancompress.cost import Comparison, time_calls
-from gancompress.data import to_float
+from gancompress.data import Generator, to_float
 from gancompress.errors import ConfigError
 from gancompress.export.graphs import WEIGHTS, with_bytes, with_narrow_weights
 from gancompress.export.job import ExportOptions, Job
@@ -32,7 +32,6 @@ from gancompress.export.openvino import (
     require_precision,
 )
 from gancompress.export.program import ProgramGenerator, export_program
-from gancompress.export.proof import Generator
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import CHOICES, Trial, rewrite
 from gancompress.tables import lookup

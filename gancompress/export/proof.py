@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from gancompress.data import to_float, to_uint8
+from gancompress.data import Generator, to_float, to_uint8
 from gancompress.export.rewrites import Trial
-
-Generator = Callable[[Tensor], Tensor]
 
 MIN_REAL_IMAGES = 16
 LEVEL = 2 / 255

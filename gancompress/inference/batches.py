@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from gancompress.data.images import to_float, to_uint8
-from gancompress.errors import ConfigError, DataError
+from gancompress.data.translation import NOT_FINITE, Generator, attempt_batch
+from gancompress.errors import DataError
 
-Generator = Callable[[Tensor], Tensor]
 # with stride 4 this leaves a 4x4 trunk: reflection pads and instance norms need more than 1x1
 MIN_SIDE = 16
 
@@ -108,20 +107,8 @@ def _source_indices(side: int, padded: int) -> Tensor:
     return torch.where(indices <= last, indices, 2 * last - indices)
 
 
-@torch.inference_mode()
 def _generate(generator: Generator, batch: Tensor, device: str) -> list[Tensor | str]:
     """(N, 3, H, W) uint8 or float32 -> one (3, H, W) of that type or reason for each."""
-    x = batch.to(device)
-    fakes = generator(x if x.is_floating_point() else to_float(x))
-    count, _, height, width = batch.shape
-    if fakes.shape not in ((count, 3, height, width), (count, 1, height, width)):
-        raise ConfigError(
-            f"the generator turns {tuple(batch.shape)} into {tuple(fakes.shape)}; translation "
-            "needs 1 or 3 channels at the size of the input"
-        )
-    finite = torch.isfinite(fakes).flatten(1).all(1).tolist()
-    fakes = fakes.expand(-1, 3, -1, -1)
-    images = fakes.float().clamp(-1, 1) if batch.is_floating_point() else to_uint8(fakes)
-    images = images.to(batch.device)
-    reason = "the generator's output is not finite"
-    return [image if fine else reason for image, fine in zip(images, finite, strict=True)]
+    fakes, finite = attempt_batch(generator, batch, torch.device(device))
+    reason = NOT_FINITE.format("the generator")
+    return [fake if fine else reason for fake, fine in zip(fakes, finite.tolist(), strict=True)]

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from gancompress.checkpoint.models import load_model
 from gancompress.cost import pinned_threads
+from gancompress.data import Generator
 from gancompress.errors import ConfigError
 from gancompress.export import OnnxGenerator, OpenVinoGenerator, ProgramGenerator
-from gancompress.inference.batches import Generator, translate_images
+from gancompress.inference.batches import translate_images
 from gancompress.inference.pictures import unpack
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)

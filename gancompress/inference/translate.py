@@ -17,8 +17,9 @@ from gancompress.data.images import (
     save_image,
     to_tensor,
 )
+from gancompress.data.translation import Generator
 from gancompress.errors import DataError
-from gancompress.inference.batches import Generator, attempt_images, translate_images
+from gancompress.inference.batches import attempt_images, translate_images
 from gancompress.inference.options import TranslateOptions, TranslateResult
 from gancompress.inference.plan import (
     VIDEO_SUFFIXES,

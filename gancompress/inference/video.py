@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from gancompress.data.images import atomic_path, to_tensor
+from gancompress.data.translation import Generator
 from gancompress.errors import DataError
-from gancompress.inference.batches import Generator, attempt_images
+from gancompress.inference.batches import attempt_images
 from gancompress.inference.containers import BT709, Frame, Reader, Writer, open_video
 from gancompress.inference.options import TranslateOptions
 from gancompress.inference.plan import Job

@@ -11,9 +11,9 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from gancompress.data import ImageSet, Split, spread, to_float, to_uint8
+from gancompress.data import Generator, ImageSet, Split, spread, translate_batches
+from gancompress.data.translation import PIECE
 from gancompress.elastic import Subnet, Supernet, ready_subnet
-from gancompress.errors import DataError
 from gancompress.metrics import METRICS, all_scores
 from gancompress.metrics.distances import (
     Estimate,
@@ -31,7 +31,6 @@ from gancompress.search.trials import Trial
 BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
 ORDER_SEED = 0
 SEGMENT = 64  # images that are held as floats at once
-PIECE = 4  # images that are converted at once: more of them leave the processor's cache
 STAND_IN = "teacher_mae"  # cheap score that may decide which subnets get a dear one
 
 
@@ -59,7 +58,7 @@ class Evaluator:
     """
 
     net: Supernet
-    teacher: Callable[[Tensor], Tensor]
+    teacher: Generator
     inputs: Tensor
     truth: Tensor | None
     batch_size: int
@@ -74,7 +73,7 @@ class Evaluator:
 
     @classmethod
     def of_split(
-        cls, net: Supernet, teacher: Callable[[Tensor], Tensor], split: Split, count: int | None,
+        cls, net: Supernet, teacher: Generator, split: Split, count: int | None,
         batch_size: int, device: torch.device,
     ) -> Evaluator:  # fmt: skip
         """An evaluator over a split, or over `count` images evenly spread in it."""
@@ -134,13 +133,9 @@ class Evaluator:
         eager = replace(self.quality.network, compiled=None)  # the cache knows no runtimes
         return RealSet(real_features(eager, self.targets))
 
-    @torch.inference_mode()
-    def translate(self, generator: Callable[[Tensor], Tensor]) -> Tensor:
+    def translate(self, generator: Generator) -> Tensor:
         """All images through a generator, (N, 3, S, S) uint8, in the order of the inputs."""
-        outputs = []
-        for chunk in self.inputs.split(self.batch_size):
-            outputs.append(_as_file(generator(to_float(chunk).to(self.device))))
-        return torch.cat(outputs)
+        return translate_batches(generator, self.inputs, self.device, self.batch_size)
 
     @torch.inference_mode()
     def outputs(self, subnet: Subnet) -> Tensor:
@@ -152,15 +147,13 @@ class Evaluator:
         """A subnet, from uint8 to uint8 images."""
         source = f"subnet {subnet}"
         if self.compiled is not None:
-            compiled = self.compiled(subnet)
-            as_file = partial(_as_file, source=source)
-            return lambda images: _piecewise(as_file, compiled(_piecewise(to_float, images)))
+            generator: Generator = self.compiled(subnet)
+            return partial(translate_batches, generator, device=self.device, source=source)
         generator = ready_subnet(self.net, subnet, self.calibration)
-
-        def translate(images: Tensor) -> Tensor:
-            return _as_file(generator(to_float(images).to(self.device)), source)
-
-        return lambda images: _piecewise(translate, images, self.batch_size)
+        return partial(
+            translate_batches, generator,
+            device=self.device, batch_size=self.batch_size, source=source,
+        )  # fmt: skip
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
         """All metrics of `METRICS` that apply to one subnet."""
@@ -264,21 +257,6 @@ class Evaluator:
         return mean_estimate(
             self.quality.per_image(outputs, self.references[self.quality.reference])
         )
-
-
-def _piecewise(function: Callable[[Tensor], Tensor], images: Tensor, count: int = PIECE) -> Tensor:
-    return torch.cat([function(piece) for piece in images.split(count)])
-
-
-def _as_file(images: Tensor, source: str = "a generator") -> Tensor:
-    """What a file would hold, (n, 3, H, W) uint8; `source` is what errors call its maker.
-
-    Raises:
-        DataError: Values are not finite.
-    """
-    if not bool(torch.isfinite(images).all()):
-        raise DataError(f"the output of {source} is not finite")
-    return to_uint8(images.cpu()).expand(-1, 3, -1, -1)
 
 
 def _add_beside(

@@ -23,7 +23,7 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, SamplingOptions, ScheduleOptions
-from gancompress.data import Batch, Split, spread, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, to_float, translate_batches
 from gancompress.elastic import SearchSpace, Subnet, Supernet, ready_subnet
 from gancompress.errors import ConfigError
 from gancompress.losses.perceptual import PerceptualLoss
@@ -241,17 +241,16 @@ class DistillTask:
         results = {}
         for name, subnet in self._shown_subnets().items():
             generator = ready_subnet(net, subnet, [to_float(inputs).to(self.device)])
-            images = [to_uint8(generator(to_float(x[None]).to(self.device)).cpu()) for x in inputs]
-            results[name] = torch.cat(images)
+            results[name] = translate_batches(
+                generator, inputs, self.device, batch_size=1, require_finite=False
+            )
         return results
 
-    @torch.no_grad()
     def _teacher_outputs(self, inputs: Tensor) -> Tensor:
         if self._teacher_images is None:
-            images = [
-                to_uint8(self.teacher(to_float(x[None]).to(self.device)).cpu()) for x in inputs
-            ]
-            self._teacher_images = torch.cat(images)
+            self._teacher_images = translate_batches(
+                self.teacher, inputs, self.device, batch_size=1
+            )
         return self._teacher_images
 
     def _held_out_inputs(self) -> Tensor:

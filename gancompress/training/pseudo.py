@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gancompress.checkpoint.files import write_atomic
-from gancompress.data import ImageSet, to_float, to_uint8
+from gancompress.data import ImageSet, translate_batches
 from gancompress.training.precision import autocast
 
 BATCH = 4
@@ -57,15 +57,16 @@ class PaddedTeacher:
     device: torch.device
     precision: str
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, 3, H, W) uint8."""
-        height, width = images.shape[2:]
-        x = to_float(images).to(self.device)
+        return translate_batches(self._translate, images, self.device, source="the teacher")
+
+    def _translate(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
         with autocast(self.precision, self.device):
-            fake = self.module(x)
-        return to_uint8(fake.cpu())[..., :height, :width].expand(-1, 3, -1, -1)
+            fake: Tensor = self.module(x)
+        return fake[..., :height, :width]
 
 
 def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> PseudoPairs:

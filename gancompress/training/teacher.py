@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
-from gancompress.data import Batch, Split, spread, to_float, to_uint8
+from gancompress.data import Batch, Split, spread, translate_batches
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
@@ -97,21 +97,18 @@ class TeacherTask(ABC):
     def _autocast(self) -> Any:
         return autocast(self.options.schedule.precision, self.device)
 
-    @torch.no_grad()
-    def _translate(self, images: Sequence[Tensor]) -> Tensor:
-        outputs = []
-        for image in images:
-            with self._autocast():
-                fake = self.ema.module(to_float(image[None]).to(self.device))
-            outputs.append(to_uint8(fake.cpu()))
-        return torch.cat(outputs)
+    def _translate(self, images: Tensor) -> Tensor:
+        with self._autocast():
+            return translate_batches(
+                self.ema.module, images, self.device, batch_size=1, require_finite=False
+            )
 
     def evaluate(self) -> dict[str, float]:
         """Paired data: distance of held-out outputs to the truth; unpaired: nothing to compare."""
         if not self.held_out.paired or self.held_out.targets is None:
             return {}
         chosen = spread(len(self.held_out), MAX_EVALUATED)
-        fakes = self._translate(list(self.held_out.inputs.take(chosen)))
+        fakes = self._translate(self.held_out.inputs.take(chosen))
         truth = self.held_out.targets.take(chosen)
         scores = all_scores(fakes, {"truth": truth})
         return {name.removeprefix("truth_"): score for name, score in scores.items()}
@@ -120,7 +117,7 @@ class TeacherTask(ABC):
         """Rows of input, output and, for paired data, truth."""
         chosen = spread(len(self.held_out.inputs), self.options.log.num_samples)
         inputs = self.held_out.inputs.take(chosen)
-        columns = [inputs, self._translate(list(inputs))]
+        columns = [inputs, self._translate(inputs)]
         if self.held_out.paired and self.held_out.targets is not None:
             columns.append(self.held_out.targets.take(chosen))
         return sheet(columns)
