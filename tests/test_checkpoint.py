@@ -38,17 +38,16 @@ from gancompress.checkpoint.network import (
     save_network,
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
-from gancompress.elastic import Supernet, Tie, trace
+from gancompress.elastic import Supernet, trace
 from gancompress.errors import CheckpointError, ConfigError, GanCompressError
 from gancompress.models import (
     DISCRIMINATORS,
     GENERATORS,
-    STRIDES,
     build_discriminator,
     build_generator,
     init_weights,
 )
-from gancompress.models.configs import SHORT_FORM, resnet_ties
+from gancompress.models.resnet import SHORT_FORM, resnet_ties
 
 NORMS = ("instance", "batch", "none")
 STYLES = [  # norm, padding, dropout; U-Nets have no padding of their own
@@ -86,7 +85,7 @@ def trained(options: GeneratorOptions) -> nn.Module:
 
 
 def example(options: GeneratorOptions) -> Tensor:
-    side = max(32, STRIDES[options.name])
+    side = max(32, GENERATORS[options.name].stride)
     return torch.rand(1, options.input_nc, side, side) * 2 - 1
 
 
@@ -119,7 +118,7 @@ def test_generator_loads_as_it_was_saved(name: str, norm: str, tmp_path: Path) -
         assert network.description == description
         assert network.header["progress"] == {"images": 7}
         assert network.input_nc == 3
-        assert network.stride == STRIDES[name]
+        assert network.stride == GENERATORS[name].stride
         assert not network.module.training
         assert_same_images(network.module, module, example(options))
 
@@ -165,7 +164,7 @@ def test_generator_of_other_images_than_rgb_is_refused(
 def test_supernet_keeps_its_search_space(tmp_path: Path) -> None:
     options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=16)
     module, x = trained(options), example(GeneratorOptions(name="resnet_9blocks"))
-    ties = [Tie(*tie) for tie in resnet_ties(g.name for g in trace(module, tuple(x.shape)).groups)]
+    ties = resnet_ties(g.name for g in trace(module, tuple(x.shape)).groups)
     net = Supernet(module, x, ties=ties)
     space = read_space({**describe_space(net.space), "forms": {"6": SHORT_FORM[6]}})
     path = tmp_path / "weights.safetensors"
@@ -351,7 +350,7 @@ def test_published_compressed_generator_loads_with_its_config(shared: Path) -> N
     network = load_network(path)
     assert sum(p.numel() for p in network.module.parameters()) == 356_867
     groups = trace(network.module, network.example_shape).groups
-    ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
+    ties = resnet_ties(group.name for group in groups)
     net = Supernet(network.module, torch.empty(network.example_shape), ties=ties)
     full = net.space.largest()
     assert str(full) == "16_16_32_16_32_32_16_16"
@@ -384,7 +383,10 @@ def with_tensor(name: str, tensor: Tensor | None) -> Tensors:
 NOT_FINITE = torch.full((8, 4, 3, 3), torch.nan)
 DAMAGED: dict[str, tuple[Callable[[], Tensors], str]] = {
     "missing bias": (lambda: with_tensor("model.4.bias", None), "missing model.4.bias"),
-    "missing stem": (lambda: with_tensor("model.1.weight", None), "neither a ResNet nor a U-Net"),
+    "missing stem": (
+        lambda: with_tensor("model.1.weight", None),
+        "not a generator of a known family",
+    ),
     "missing head": (lambda: with_tensor("model.23.weight", None), "model.23.weight"),
     "missing block": (
         lambda: with_tensor("model.10.conv_block.1.weight", None),

@@ -129,7 +129,7 @@ MISTAKES: dict[str, str] = {
         r"garbage\.safetensors: not a readable safetensors file"
     ),
     "supernet supernet.yaml --set run=new --set teacher.weights=other.pth": (
-        r"other\.pth is neither a ResNet nor a U-Net"
+        r"other\.pth is not a generator of a known family"
     ),
     "supernet supernet.yaml --set run=new --set teacher.weights=judge.safetensors": (
         r"CheckpointError: judge\.safetensors"

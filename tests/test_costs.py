@@ -23,14 +23,13 @@ from gancompress.elastic import (
     SearchSpace,
     Subnet,
     Supernet,
-    Tie,
     make_space,
     trace,
 )
 from gancompress.elastic.costs import CHUNK
 from gancompress.errors import SpaceError, TraceError
-from gancompress.models import GENERATORS, STRIDES, build_generator
-from gancompress.models.configs import SHORT_FORM, resnet_ties
+from gancompress.models import GENERATORS, build_generator
+from gancompress.models.resnet import SHORT_FORM, resnet_ties
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 some_generators = pytest.mark.parametrize(
@@ -40,7 +39,7 @@ some_generators = pytest.mark.parametrize(
 
 def make_supernet(name: str, norm: str = "instance", ngf: int = 8) -> Supernet:
     generator = build_generator(GeneratorOptions(name=name, ngf=ngf, norm=norm)).eval()
-    return Supernet(generator, torch.empty(example_shape(3, STRIDES[name])), divisor=1)
+    return Supernet(generator, torch.empty(example_shape(3, GENERATORS[name].stride)), divisor=1)
 
 
 def published_supernet(ngf: int) -> Supernet:
@@ -48,7 +47,7 @@ def published_supernet(ngf: int) -> Supernet:
     options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=ngf, dropout=0.0)
     generator, shape = build_generator(options), (1, 3, 32, 32)
     groups = trace(generator, shape).groups
-    ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
+    ties = resnet_ties(group.name for group in groups)
     space = make_space(groups, (0.25, 0.5, 0.75, 1.0), 8, ties, SHORT_FORM)
     return Supernet(generator, torch.empty(shape), space=space)
 
@@ -65,7 +64,7 @@ def counted(call: Callable[[Tensor], object], height: int, width: int) -> int:
 
 
 def size_for(name: str) -> tuple[int, int]:
-    side = example_shape(3, STRIDES[name])[-1]
+    side = example_shape(3, GENERATORS[name].stride)[-1]
     return side, 2 * side
 
 

@@ -33,8 +33,8 @@ from gancompress.elastic import (
     trace,
 )
 from gancompress.errors import CheckpointError, SpaceError
-from gancompress.models import GENERATORS, STRIDES, build_generator, init_weights
-from gancompress.models.configs import SHORT_FORM, resnet_ties
+from gancompress.models import GENERATORS, build_generator, init_weights
+from gancompress.models.resnet import SHORT_FORM, resnet_ties
 
 NUM_SUBNETS = 10  # for each norm
 NORMS = ("instance", "batch")
@@ -72,7 +72,7 @@ def example(name: str, batch: int = 1) -> Tensor:
 
 
 def side_of(name: str) -> int:
-    return max(32, STRIDES[name.partition(" ")[0]])
+    return max(32, GENERATORS[name.partition(" ")[0].stride])
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -273,7 +273,7 @@ def test_resnet_groups_are_the_layers_that_config_strings_number(separable: bool
     expected |= {"model.19": 16, "model.22": 8}
     groups = trace(make_generator(name), (1, 3, 32, 32)).groups
     assert [(group.name, group.size) for group in groups] == list(expected.items())
-    ties = [Tie(*tie) for tie in resnet_ties(expected)]
+    ties = resnet_ties(expected)
     space = make_space(groups, (0.5, 1.0), 1, ties, {6: SHORT_FORM[6]})
     assert str(space.largest()) == "_".join(["8"] * 8)
     assert all(len(set(map(expected.get, tie.groups))) == 1 for tie in ties)

@@ -11,14 +11,14 @@ from gancompress.errors import ConfigError
 from gancompress.models import (
     DISCRIMINATORS,
     GENERATORS,
-    STRIDES,
     UnetGenerator,
     build_discriminator,
     build_generator,
     init_weights,
 )
 from gancompress.models.blocks import NORMS, PADDINGS, norm_factory, upsampling_layers
-from gancompress.models.configs import CONFIG_SETS, config_set, resnet_ties
+from gancompress.models.configs import config_set
+from gancompress.models.resnet import CONFIG_SETS, resnet_ties
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)
@@ -80,7 +80,7 @@ def test_spectral_norm_bounds_every_kernel_and_trains_the_stored_weight(name: st
 @every_generator
 @every_norm
 def test_generator_gives_an_image_of_the_same_size(name: str, norm: str) -> None:
-    side = max(32, STRIDES[name])
+    side = max(32, GENERATORS[name].stride)
     net = generator(name, norm=norm, input_nc=2, output_nc=5)
     x = image(2, side, 2 * side)
     for mode in (True, False):
@@ -237,9 +237,9 @@ def test_separable_blocks_are_smaller_by_the_known_factor(blocks: int) -> None:
 def test_unet_has_as_many_levels_as_its_size_has_halvings() -> None:
     for name in (name for name in GENERATORS if name.startswith("unet")):
         net = generator(name)
-        assert STRIDES[name] == int(name.removeprefix("unet_"))
+        assert GENERATORS[name].stride == int(name.removeprefix("unet_"))
         downs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-        assert 2 ** len(downs) == STRIDES[name]
+        assert 2 ** len(downs) == GENERATORS[name].stride
 
 
 # --------------------------------------------------------------------- initial weights
@@ -286,7 +286,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="unknown norm 'layer'"):
         norm_factory("layer")
     with pytest.raises(ConfigError, match="unknown config set"):
-        config_set("channels-1", 64)
+        config_set(CONFIG_SETS, "channels-1", 64)
 
 
 def test_unet_without_a_middle_is_refused() -> None:
@@ -296,13 +296,13 @@ def test_unet_without_a_middle_is_refused() -> None:
 
 @pytest.mark.parametrize("name", CONFIG_SETS)
 def test_config_sets_have_eight_ascending_numbers(name: str) -> None:
-    choices = config_set(name, 64)
+    choices = config_set(CONFIG_SETS, name, 64)
     assert len(choices) == len(resnet_ties(_group_names())) == 8
     assert all(list(c) == sorted(set(c)) for c in choices)
     widest = max(map(max, choices))
-    assert config_set(name, widest) == choices
+    assert config_set(CONFIG_SETS, name, widest) == choices
     with pytest.raises(ConfigError, match=f"goes up to width {widest}, the student has ngf"):
-        config_set(name, widest - 1)
+        config_set(CONFIG_SETS, name, widest - 1)
 
 
 def _group_names() -> list[str]:

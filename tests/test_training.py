@@ -42,8 +42,8 @@ from gancompress.losses import (
     recon_loss,
 )
 from gancompress.losses.terms import TERMS
-from gancompress.models import STRIDES, build_generator, init_weights
-from gancompress.models.configs import CONFIG_SETS
+from gancompress.models import GENERATORS, build_generator, init_weights
+from gancompress.models.resnet import CONFIG_SETS
 from gancompress.training import loop
 from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
@@ -875,7 +875,7 @@ def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple
 def untrained(name: str, **options: Any) -> Network:
     section = GeneratorOptions(name=name, **{"ngf": 8, **options})
     module = init_weights(build_generator(section), gain=0.3).eval()
-    network = Network(module, {"generator": section.model_dump()}, STRIDES[name], "test")
+    network = Network(module, {"generator": section.model_dump()}, GENERATORS[name].stride, "test")
     calibrate(module, [torch.rand(4, *network.example_shape[1:]) * 2 - 1])
     return network
 
@@ -1015,7 +1015,7 @@ def test_config_set_gives_the_published_widths(name: str) -> None:
 def test_config_set_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="goes up to width 32, the student has ngf 8"):
         make_student(StudentOptions(config_set="channels-32"), untrained("resnet_6blocks"))
-    with pytest.raises(ConfigError, match="needs a ResNet generator"):
+    with pytest.raises(ConfigError, match="has no config sets"):
         make_student(StudentOptions(config_set="channels-32"), untrained("unet_64"))
     with pytest.raises(ConfigError, match=r"unknown config set 'channels-33'.*channels-32"):
         make_student(StudentOptions(config_set="channels-33"), untrained("resnet_6blocks"))

@@ -27,7 +27,7 @@ from gancompress.checkpoint.foreign import (
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
-from gancompress.models import STRIDES, build_discriminator, build_generator, init_weights
+from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
 
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
 """What a folder's weights may be called, the first that is there."""
@@ -87,7 +87,7 @@ def build_network(description: Json, source: str) -> Network:
         options = build(GeneratorOptions, dict(description["generator"]), source)
         require_rgb(options, source)
         module = build_generator(options)
-        return Network(module.eval(), description, STRIDES[options.name], source)
+        return Network(module.eval(), description, GENERATORS[options.name].stride, source)
     if "module" in description:
         module = call_factory(description["module"])
         stride = getattr(module, "stride", None)

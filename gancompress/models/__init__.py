@@ -6,7 +6,6 @@ A teacher, a student, a supernet's generator and an extracted subnet are all the
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import nn
 
@@ -16,47 +15,27 @@ from gancompress.models.discriminators import (
     PixelDiscriminator,
     stored_weight,
 )
-from gancompress.models.resnet import BlockStyle, ResnetBlock, ResnetGenerator, ResnetWidths
-from gancompress.models.unet import UnetGenerator
+from gancompress.models.family import Family
+from gancompress.models.resnet import (
+    BlockStyle,
+    ResnetBlock,
+    ResnetGenerator,
+    ResnetWidths,
+    resnet,
+)
+from gancompress.models.unet import UnetGenerator, unet
 from gancompress.tables import lookup
 
-
-def _resnet(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Module:
-    style = BlockStyle(
-        options.norm, options.padding, options.dropout, separable, options.upsampling
-    )
-    widths = ResnetWidths.of(options.ngf, n_blocks)
-    return ResnetGenerator(options.input_nc, options.output_nc, widths, style)
-
-
-def _unet(options: GeneratorOptions, num_downs: int) -> nn.Module:
-    return UnetGenerator(
-        options.input_nc,
-        options.output_nc,
-        num_downs,
-        options.ngf,
-        options.norm,
-        options.dropout,
-        options.upsampling,
-    )
-
-
-GENERATORS: dict[str, Callable[[GeneratorOptions], nn.Module]] = {
-    "resnet_9blocks": partial(_resnet, n_blocks=9, separable=False),
-    "resnet_6blocks": partial(_resnet, n_blocks=6, separable=False),
-    "mobile_resnet_9blocks": partial(_resnet, n_blocks=9, separable=True),
-    "mobile_resnet_6blocks": partial(_resnet, n_blocks=6, separable=True),
-    "unet_64": partial(_unet, num_downs=6),
-    "unet_128": partial(_unet, num_downs=7),
-    "unet_256": partial(_unet, num_downs=8),
+GENERATORS: dict[str, Family] = {
+    "resnet_9blocks": resnet(9),
+    "resnet_6blocks": resnet(6),
+    "mobile_resnet_9blocks": resnet(9, separable=True),
+    "mobile_resnet_6blocks": resnet(6, separable=True),
+    "unet_64": unet(6),
+    "unet_128": unet(7),
+    "unet_256": unet(8),
 }
-"""Generator families by name; each takes the generator section of an options file."""
-
-STRIDES = {
-    name: 2 ** (int(name.split("_")[1]).bit_length() - 1) if "unet" in name else 4
-    for name in GENERATORS
-}
-"""What H and W of an image must be multiples of."""
+"""Generator families by name."""
 
 DISCRIMINATORS: dict[str, Callable[[DiscriminatorOptions, int], nn.Module]] = {
     "n_layers": lambda o, input_nc: NLayerDiscriminator(
@@ -69,7 +48,12 @@ DISCRIMINATORS: dict[str, Callable[[DiscriminatorOptions, int], nn.Module]] = {
 
 def build_generator(options: GeneratorOptions) -> nn.Module:
     """A generator with PyTorch's default initialisation; see `init_weights`."""
-    return lookup(GENERATORS, options.name, "generator")(options)
+    return lookup(GENERATORS, options.name, "generator").build(options)
+
+
+def family_of(generator: nn.Module) -> Family | None:
+    """The record of a generator's class, whichever of its sizes it has; None for anybody else's."""
+    return next((f for f in GENERATORS.values() if type(generator) is f.module), None)
 
 
 def build_discriminator(options: DiscriminatorOptions, input_nc: int) -> nn.Module:
@@ -93,8 +77,8 @@ def init_weights(module: nn.Module, gain: float = 0.02) -> nn.Module:
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
-    "STRIDES",
     "BlockStyle",
+    "Family",
     "NLayerDiscriminator",
     "PixelDiscriminator",
     "ResnetBlock",
@@ -103,5 +87,6 @@ __all__ = [
     "UnetGenerator",
     "build_discriminator",
     "build_generator",
+    "family_of",
     "init_weights",
 ]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from gancompress.errors import SpaceError
-from gancompress.models.configs import parse_config, resnet_widths
+from gancompress.models.configs import parse_config
 from gancompress.models.munit import MunitGenerator, MunitWidths
-from gancompress.models.resnet import BlockStyle, ResnetGenerator, ResnetWidths
+from gancompress.models.resnet import BlockStyle, ResnetGenerator, ResnetWidths, resnet_widths
 from gancompress.models.spade import SpadeGenerator, SpadeStyle, SpadeWidths
 from gancompress.tables import lookup
 

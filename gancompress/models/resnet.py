@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from gancompress.errors import ConfigError
+from gancompress.config import GeneratorOptions
+from gancompress.elastic import Tie, Traced
+from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models.blocks import (
     PADDINGS,
     SeparableConv2d,
@@ -14,6 +19,7 @@ from gancompress.models.blocks import (
     norm_factory,
     upsampling_layers,
 )
+from gancompress.models.family import ConfigSet, Family, Tensors, infer_norm, kernel
 from gancompress.tables import lookup
 
 
@@ -138,3 +144,115 @@ class ResnetGenerator(nn.Module):
         """(N, input_nc, H, W) in [-1, 1] -> (N, output_nc, H, W) in [-1, 1]; 4 divides H and W."""
         out: Tensor = self.model(x)
         return out
+
+
+SHORT_FORM = {6: (0, 1, 2, 3, 3, 3, 4, 5)}
+"""The 6-number form has one width for all residual blocks."""
+
+_WIDE = (16, 24, 32, 40, 48, 56, 64)
+CONFIG_SETS: dict[str, ConfigSet] = {
+    "channels-32": ((16, 24, 32),) * 8,
+    "channels-48": ((32, 48),) * 2 + ((32, 40, 48),) * 4 + ((16, 24, 32, 48),) * 2,
+    "channels-64-cycleGAN": ((16, 24, 32, 48, 64),) * 8,
+    "channels-64-pix2pix": (_WIDE,) * 8,
+}
+"""Candidate widths of the eight numbers, by published name.
+
+Source: the released configurations of Li et al., GAN Compression, CVPR 2020.
+"""
+
+
+def resnet_ties(groups: Iterable[str]) -> list[Tie]:
+    """The eight numbers of a config string over the channel groups of a ResNet generator.
+
+    Stem, two down-samplings, three thirds of the residual blocks' inner widths, two up-samplings;
+    units are the layers' multiples of ngf: 1, 2, 4, 4, 4, 4, 2, 1.
+
+    Args:
+        groups: Names of the generator's channel groups in order of execution.
+    """
+    names = list(groups)
+    inner = [name for name in names if ".conv_block." in name]
+    outer = [name for name in names if name not in inner]
+    stem, down1, down2, *ups = outer
+    third = -(-len(inner) // 3)
+    thirds = [inner[i : i + third] for i in range(0, len(inner), third)]
+    ties = [Tie((stem,), 1), Tie((down1,), 2), Tie((down2,), 4)]
+    ties += [Tie(tuple(names), 4) for names in thirds]
+    ties += [Tie((name,), unit) for name, unit in zip(ups, (2, 1), strict=True)]
+    return ties
+
+
+def resnet_widths(numbers: tuple[int, ...], legacy: bool = False) -> ResnetWidths:
+    """Widths of the nine-block ResNet generator of a config string.
+
+    Args:
+        numbers: 8, or 6 where one number is for the inner width of all blocks.
+        legacy: The inner width is that of the first block of each third only; the others are as
+            wide inside as the trunk. One published generator is of that kind.
+    """
+    positions = SHORT_FORM.get(len(numbers), range(len(numbers)))
+    stem, down, trunk, *thirds, up, head = (numbers[i] for i in positions)
+    inner = [4 * w for first in thirds for w in (first, *[trunk if legacy else first] * 2)]
+    return ResnetWidths(stem, 2 * down, 4 * trunk, tuple(inner), 2 * up, head)
+
+
+def _taps(traced: Traced) -> tuple[str, ...]:
+    """After the second down-sampling and after each third of the blocks, as in the paper."""
+    blocks = sorted({g.split(".")[1] for g in traced.outputs if ".conv_block" in g}, key=int)
+    third = -(-len(blocks) // 3)
+    ends = [blocks[min(i + third, len(blocks)) - 1] for i in range(0, len(blocks), third)]
+    return ("model.9", *(f"model.{end}" for end in ends))
+
+
+def _infer(tensors: Tensors) -> GeneratorOptions | None:
+    if "model.1.weight" not in tensors or not any(".conv_block." in name for name in tensors):
+        return None
+    blocks = sorted({int(m[1]) for n in tensors if (m := re.match(r"model\.(\d+)\.conv_block", n))})
+    pattern = re.compile(r"model\.10\.conv_block\.(\d+)\.(?:conv\.0\.)?weight$")
+    convs = sorted(int(m[1]) for n, t in tensors.items() if (m := pattern.match(n)) and t.ndim == 4)
+    separable = any(".conv.2.weight" in name for name in tensors)
+    styles = {(1, 5): ("reflect", None), (1, 6): ("reflect", 0.0), (0, 3): ("zero", None)}
+    styles[(0, 4)] = ("zero", 0.0)
+    if len(convs) != 2 or (convs[0], convs[1]) not in styles:
+        raise CheckpointError("a ResNet generator with another layout than the reference's")
+    padding, dropout = styles[(convs[0], convs[1])]
+    if len(blocks) not in (6, 9):
+        raise CheckpointError(f"a ResNet generator of {len(blocks)} blocks; 6 or 9 are known")
+    stem = kernel(tensors, "model.1.weight")
+    nearest = f"model.{blocks[-1] + 12}.weight" in tensors
+    head = kernel(tensors, f"model.{blocks[-1] + (12 if nearest else 8)}.weight")
+    return GeneratorOptions(
+        name=f"{'mobile_' if separable else ''}resnet_{len(blocks)}blocks",
+        input_nc=stem.shape[1],
+        output_nc=head.shape[0],
+        ngf=stem.shape[0],
+        norm=infer_norm(tensors, "model.2", "model.1"),
+        padding=padding,  # type: ignore[arg-type]
+        upsampling="nearest" if nearest else "transposed",
+        dropout=dropout,
+    )
+
+
+def _build(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Module:
+    style = BlockStyle(
+        options.norm, options.padding, options.dropout, separable, options.upsampling
+    )
+    widths = ResnetWidths.of(options.ngf, n_blocks)
+    return ResnetGenerator(options.input_nc, options.output_nc, widths, style)
+
+
+def resnet(n_blocks: int, separable: bool = False) -> Family:
+    """The family of so many residual blocks, with dense or depth-wise separable convolutions."""
+    return Family(
+        module=ResnetGenerator,
+        build=partial(_build, n_blocks=n_blocks, separable=separable),
+        takes=frozenset({"norm", "padding", "upsampling", "dropout"}),
+        stride=4,
+        infer=_infer,
+        student={"dropout": 0.0 if separable else None},  # the published module names
+        ties=resnet_ties,
+        forms=SHORT_FORM,
+        config_sets=CONFIG_SETS,
+        taps=_taps,
+    )

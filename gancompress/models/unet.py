@@ -7,8 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gancompress.errors import ConfigError
+from gancompress.config import GeneratorOptions
+from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models.blocks import needs_bias, norm_factory, upsampling_layers
+from gancompress.models.family import Family, Tensors, infer_norm, kernel
 
 
 class UnetSkipConnectionBlock(nn.Module):
@@ -96,3 +98,45 @@ class UnetGenerator(nn.Module):
         """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; 2^num_downs divides H and W."""
         out: Tensor = self.model(x)
         return out
+
+
+def _infer(tensors: Tensors) -> GeneratorOptions | None:
+    if "model.model.0.weight" not in tensors:
+        return None
+    num_downs = max(name.count(".model.") for name in tensors)
+    if num_downs not in (6, 7, 8):
+        raise CheckpointError(f"a U-Net of {num_downs} levels; 6, 7 or 8 are known")
+    first = kernel(tensors, "model.model.0.weight")
+    nearest = "model.model.5.weight" in tensors
+    last = kernel(tensors, f"model.model.{5 if nearest else 3}.weight")
+    return GeneratorOptions(
+        name=f"unet_{2**num_downs}",
+        input_nc=first.shape[1],
+        output_nc=last.shape[0 if nearest else 1],
+        ngf=first.shape[0],
+        norm=infer_norm(tensors, "model.model.1.model.2", "model.model.1.model.1"),
+        upsampling="nearest" if nearest else "transposed",
+    )
+
+
+def _build(options: GeneratorOptions, num_downs: int) -> nn.Module:
+    return UnetGenerator(
+        options.input_nc,
+        options.output_nc,
+        num_downs,
+        options.ngf,
+        options.norm,
+        options.dropout,
+        options.upsampling,
+    )
+
+
+def unet(num_downs: int) -> Family:
+    """The family of so many down-samplings by two."""
+    return Family(
+        module=UnetGenerator,
+        build=partial(_build, num_downs=num_downs),
+        takes=frozenset({"norm", "upsampling", "dropout"}),
+        stride=2**num_downs,
+        infer=_infer,
+    )

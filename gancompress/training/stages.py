@@ -37,7 +37,8 @@ from gancompress.data import BatchStream, Split, Splits, load_split
 from gancompress.elastic import Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
-from gancompress.models import STRIDES
+from gancompress.models import GENERATORS
+from gancompress.tables import lookup
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
@@ -62,7 +63,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
             return run.summary()
         data = options.data
         require_rgb(options.generator, "generator")
-        _check_stride(data, STRIDES.get(options.generator.name, 1))
+        _check_stride(data, lookup(GENERATORS, options.generator.name, "generator").stride)
         splits = record_splits(run, data)
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:

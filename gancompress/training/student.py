@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,8 @@ from gancompress.checkpoint.network import (
 )
 from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
 from gancompress.elastic import (
-    Dimension,
     SearchSpace,
     Supernet,
-    Tie,
     Traced,
     channel_importance,
     make_space,
@@ -32,8 +30,9 @@ from gancompress.elastic import (
     trace,
 )
 from gancompress.errors import CheckpointError, ConfigError, TraceError
-from gancompress.models import STRIDES, ResnetGenerator, build_generator, init_weights
-from gancompress.models.configs import SHORT_FORM, config_set, resnet_ties
+from gancompress.models import GENERATORS, build_generator, family_of, init_weights
+from gancompress.models.configs import config_set
+from gancompress.tables import lookup
 
 logger = logging.getLogger(__name__)
 NUM_TAPS = 4
@@ -94,20 +93,20 @@ def make_student(options: StudentOptions, teacher: Network) -> Student:
     if options.name == "same":
         return _same_student(options, teacher)
     given = teacher.description.get("generator") or {}
+    family = lookup(GENERATORS, options.name, "generator")
     section = GeneratorOptions(
         name=options.name,
         input_nc=given.get("input_nc", 3),
         output_nc=given.get("output_nc", 3),
         ngf=options.ngf or given.get("ngf", 64),
-        norm="instance",
-        dropout=0.0 if options.name.startswith("mobile") else None,  # the published module names
+        **family.student,
     )
     generator = init_weights(build_generator(section))
     source = teacher.module
     if options.inherit:
         source = _sorted_copy(teacher)
         inherit(generator, source)
-    stride = math.lcm(STRIDES[section.name], teacher.stride)
+    stride = math.lcm(family.stride, teacher.stride)
     example = example_shape(section.input_nc, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
@@ -170,35 +169,32 @@ def _space(
     traced: Traced | None = None,
 ) -> SearchSpace:
     groups = (traced or trace(generator, example_shape)).groups
-    if isinstance(generator, ResnetGenerator) and options.tie_blocks:
-        ties = [Tie(names, unit) for names, unit in resnet_ties(g.name for g in groups)]
-        space = make_space(groups, options.widths, options.divisor, ties, SHORT_FORM)
-        return _published(space, options.config_set) if options.config_set else space
-    if options.config_set:
-        raise ConfigError("student.config_set needs a ResNet generator with tied blocks")
-    return make_space(groups, options.widths, options.divisor)
-
-
-def _published(space: SearchSpace, name: str) -> SearchSpace:
+    family = family_of(generator)
+    if family is None or not options.tie_blocks:
+        if options.config_set:
+            raise ConfigError("student.config_set needs a family of ours and student.tie_blocks")
+        return make_space(groups, options.widths, options.divisor)
+    ties = family.ties([group.name for group in groups])
+    space = make_space(groups, options.widths, options.divisor, ties, family.forms)
+    if not options.config_set:
+        return space
     ngf = min(dimension.full for dimension in space.dimensions)
+    candidates = config_set(family.config_sets, options.config_set, ngf)
     dimensions = tuple(
-        Dimension(d.groups, d.full, choices, d.unit)
-        for d, choices in zip(space.dimensions, config_set(name, ngf), strict=True)
+        replace(dimension, choices=choices)
+        for dimension, choices in zip(space.dimensions, candidates, strict=True)
     )
-    return SearchSpace(dimensions, space.forms)
+    return replace(space, dimensions=dimensions)
 
 
 def default_taps(generator: nn.Module, traced: Traced) -> tuple[str, ...]:
     """Layers whose activations are matched where the options name none.
 
-    For a ResNet generator those of the paper: after the second down-sampling and after each third
-    of the residual blocks. Otherwise four convolutions, evenly spread.
+    Those of the generator's family, otherwise four convolutions, evenly spread.
     """
-    if isinstance(generator, ResnetGenerator):
-        blocks = sorted({g.split(".")[1] for g in traced.outputs if ".conv_block" in g}, key=int)
-        third = -(-len(blocks) // 3)
-        ends = [blocks[min(i + third, len(blocks)) - 1] for i in range(0, len(blocks), third)]
-        return ("model.9", *(f"model.{end}" for end in ends))
+    family = family_of(generator)
+    if family is not None and family.taps is not None:
+        return family.taps(traced)
     elastic = [
         op.weight.removesuffix(".weight")
         for op, _, outs in traced.operations

@@ -1,0 +1,94 @@
+"""What the toolkit knows of a kind of generator; the record of each stands in its model's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from gancompress.config import GeneratorOptions
+from gancompress.elastic import Tie, Traced
+from gancompress.errors import CheckpointError
+
+Tensors = Mapping[str, Tensor]
+Norm = Literal["instance", "batch", "none"]
+ConfigSet = tuple[tuple[int, ...], ...]
+"""Candidate widths of every number of a config string."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a generator.
+
+    Attributes:
+        name: What it is called.
+        channels: Of its tensor (N, channels, H, W).
+    """
+
+    name: str
+    channels: int
+
+
+def _input(options: GeneratorOptions) -> tuple[Port, ...]:
+    return (Port("image", options.input_nc),)
+
+
+def _output(options: GeneratorOptions) -> tuple[Port, ...]:
+    return (Port("image", options.output_nc),)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of generator.
+
+    Attributes:
+        module: Its class, which nothing else builds.
+        build: The untrained generator of an options section.
+        takes: Keys of the section that it takes besides `name`, `input_nc`, `output_nc` and `ngf`.
+        stride: What H and W of an image must be multiples of.
+        infer: The section that builds the network of these foreign tensors, apart from its widths,
+            or None where they are of another family; raises CheckpointError where they are of this
+            one but cannot be built. Families that differ in size alone share the function.
+        inputs: Of the forward, in its order.
+        outputs: Of the forward, in its order.
+        student: Values of the section where a student is not its teacher's copy.
+        ties: Channel groups (given in order of execution) that share a number of the config string.
+        forms: Shorter config strings; see `SearchSpace`.
+        config_sets: Published candidates for the numbers of the config string, by name.
+        taps: Layers whose activations are matched where the options name none; by default four
+            elastic ones, evenly spread.
+    """
+
+    module: type[nn.Module]
+    build: Callable[[GeneratorOptions], nn.Module]
+    takes: frozenset[str]
+    stride: int
+    infer: Callable[[Tensors], GeneratorOptions | None]
+    inputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _input
+    outputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _output
+    student: Mapping[str, Any] = field(default_factory=dict)
+    ties: Callable[[Sequence[str]], list[Tie]] = lambda groups: []
+    forms: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    config_sets: Mapping[str, ConfigSet] = field(default_factory=dict)
+    taps: Callable[[Traced], tuple[str, ...]] | None = None
+
+
+def kernel(tensors: Tensors, name: str) -> Tensor:
+    """The weight of a convolution among foreign tensors.
+
+    Raises:
+        CheckpointError: It is missing or has another shape.
+    """
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim != 4 or not tensor.numel():
+        raise CheckpointError(f"{name} is missing or is not the weight of a convolution")
+    return tensor
+
+
+def infer_norm(tensors: Tensors, norm_layer: str, conv_layer: str) -> Norm:
+    """The norm of foreign tensors: instance norm has none itself, but the layer before a bias."""
+    if f"{norm_layer}.running_mean" in tensors:
+        return "batch"
+    return "instance" if f"{conv_layer}.bias" in tensors else "none"
