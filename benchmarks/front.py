@@ -39,7 +39,7 @@ from gancompress.search.compiled import Workload, compile_subnets
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.front import Floats
 from gancompress.search.problem import Problem
-from gancompress.search.searchers import SEARCHERS, SearcherOptions
+from gancompress.search.searchers import SEARCHERS
 
 SHARE = 0.99
 FITTING = 2568 / 6561
@@ -116,17 +116,16 @@ def main() -> None:
     print(f"evaluations for {SHARE:.0%} of the hypervolume, median (of {args.seeds} seeds, all); "
           f"share after {', '.join(map(str, NUMBERS))}: the least; "
           "subnets evaluated of those proposed")  # fmt: skip
-    for name in ("random", "published", "evolution", "nsga2", "guided"):
+    for name in ("random", "published", "evolution", "guided"):
         report(name, table, args.seeds, args.budgets)
 
 
 def report(name: str, table: Table, seeds: int, budgets: int) -> None:
     """One searcher's line."""
-    options = SearcherOptions(generation=20) if name == "random" else SearcherOptions()
-    searcher = SEARCHERS[name](options)
     if name == "published":
         courses = [table.search_budgets(budgets, seed, LIMIT) for seed in range(seeds)]
     else:
+        searcher = SEARCHERS[name](generation=20) if name == "random" else SEARCHERS[name]()
         courses = [table.search(searcher, seed, LIMIT) for seed in range(seeds)]
     needed = [course.needed(SHARE) for course in courses]
     shares = []

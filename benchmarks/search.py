@@ -17,7 +17,6 @@ MACs by running the network. Ours: what `gancompress search` does: ONNX Runtime 
 each thread, inner products of features, cached real features, MACs in closed form.
 
 `wide` is a network of Inception's size with random weights: only its seconds mean anything.
-At last, how well the cheap distance to the teacher ranks subnets.
 """
 
 from __future__ import annotations
@@ -195,18 +194,14 @@ def show(name: str, rows: list[Timed]) -> None:
 
 
 def rank_agreement(evaluator: Evaluator, count: int) -> None:
-    """How the distance to the teacher orders subnets, against the distance to real images."""
+    """How another precision orders subnets, against float32."""
+    exact = evaluator.in_float32()
+    if exact is evaluator:
+        return
     rng = random.Random(1)
     subnets = [evaluator.net.space.sample(rng) for _ in range(count)]
     trials = [evaluator.measure(subnet) for subnet in subnets]
     dear = np.array([trial.loss for trial in trials])
-    for images in (16, len(evaluator.inputs)):
-        cheap = np.array([np.mean(trial.values[:images]) for trial in trials])
-        print(f"Kendall tau of teacher_mae on {images} images and {evaluator.quality.name} over "
-              f"{count} random subnets: {kendall_tau(cheap, dear):.2f}")  # fmt: skip
-    exact = evaluator.in_float32()
-    if exact is evaluator:
-        return
     whole = np.array([exact.measure(subnet).loss for subnet in subnets])
     print(f"Kendall tau of {evaluator.runtime} and {exact.runtime} over the same subnets: "
           f"{kendall_tau(dear, whole):.2f}; largest relative difference of scores "

@@ -28,7 +28,7 @@ from landscapes import SHAPES, Found, Table, chain_macs, make_landscape, make_sp
 from gancompress.elastic.space import Dimension, SearchSpace
 from gancompress.search.log import whole_lines
 from gancompress.search.problem import Problem
-from gancompress.search.searchers import SEARCHERS, Guided, SearcherOptions
+from gancompress.search.searchers import SEARCHERS, Guided
 from gancompress.search.trials import Trial
 
 SHARE = 0.99
@@ -36,8 +36,8 @@ SHARE = 0.99
 
 def needed(table: Table, name: str, seed: int) -> float:
     """Evaluations until the share is reached, to a generation."""
-    options = SearcherOptions(generation=20) if name == "random" else SearcherOptions()
-    return table.search(SEARCHERS[name](options), seed, len(table.losses), SHARE).needed(SHARE)
+    searcher = SEARCHERS[name](generation=20) if name == "random" else SEARCHERS[name]()
+    return table.search(searcher, seed, len(table.losses), SHARE).needed(SHARE)
 
 
 def courses(table: Table, name: str, args: argparse.Namespace) -> Iterator[float]:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="of every subnet, relative")
     parser.add_argument("--trials", type=Path, nargs="*", default=())
     args = parser.parse_args()
-    names = ("random", "published", "evolution", "nsga2", "guided")
+    names = ("random", "published", "evolution", "guided")
     print("quality    " + "".join(f"{name:>11s}" for name in names) + "   of 4,096; s a proposal")
     space = make_space()
     for shape in SHAPES:
@@ -83,16 +83,16 @@ def main() -> None:
         table = Table(Problem(space, {"macs": chain_macs}), loss)
         medians = [statistics.median(courses(table, name, args)) for name in names]
         start = time.perf_counter()
-        course = table.search(SEARCHERS["guided"](SearcherOptions()), 0, 200)
+        course = table.search(Guided(), 0, 200)
         seconds = (time.perf_counter() - start) / len(course.ends)
         print(f"{shape:11s}" + "".join(f"{m:11.0f}" for m in medians) + f"   {seconds:.2f}")
     for path in args.trials:
         space, trials = read_trials(path)
         # a log does not say what other subnets cost: the predictor goes without MACs here
         problem = Problem(space, {"widths": lambda genomes: genomes.sum(axis=1).astype(float)})
-        report = Guided().report(problem, trials)
-        print(f"{path}: {len(trials)} trials, Kendall tau {report.kendall_tau:.2f} held out, "
-              f"{report.inside:.0%} within two deviations")  # fmt: skip
+        found = Guided().diagnose(problem, trials)
+        print(f"{path}: {len(trials)} trials, "
+              + ", ".join(f"{name} {value:.2f}" for name, value in found.items()))  # fmt: skip
 
 
 if __name__ == "__main__":

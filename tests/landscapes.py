@@ -188,7 +188,7 @@ class Table:
             number = turn % budgets
             trials = runs[number]
             rng = generation_rng(seed * budgets + number, len(trials))
-            proposals = Evolution().propose(problems[number], trials, rng)
+            proposals = Evolution(spread=False).propose(problems[number], trials, rng)
             made = [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
             trials += made
             course.proposed += len(made)

@@ -99,7 +99,12 @@ def finetune_options(run: Path, supernet: Path, subnet: str, *sets: str) -> Fine
 
 
 def search_options(run: Path, supernet: Path, *sets: str) -> SearchOptions:
-    raw = {"run": str(run), "supernet": str(supernet), "population": 6, "num_trials": 14}
+    raw = {
+        "run": str(run),
+        "supernet": str(supernet),
+        "searcher": {"generation": 6},
+        "num_trials": 14,
+    }
     return build(SearchOptions, raw, "search", list(sets))
 
 

@@ -46,7 +46,7 @@ def test_style_of_ones_own_is_compressed_from_photos_alone(place: Path) -> None:
         *("supernet.loss.lpips.weights=squeezenet.pth", "search.max_images=2", "search.size=64"),
         *("supernet.schedule.num_images=8", "supernet.schedule.num_images_decay=8"),
         *("search.metric=teacher_lpips[squeeze]", "search.features={squeeze: squeezenet.pth}"),
-        *("search.num_trials=3", "search.population=2", "search.budgets=[100M]"),
+        *("search.num_trials=3", "search.searcher.generation=2", "search.budgets=[100M]"),
     )
     flags = [flag for text in sets for flag in ("--set", text)]
     printed = run(place, "compress", "options/mine/compress.yaml", *flags)

@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root,
         *(f"{stage}.{text}" for stage in ("teacher", "supernet") for text in SHORT),
         "search.num_trials=4",
-        "search.population=2",
+        "search.searcher.generation=2",
         "search.max_images=2",
     )
     for stage in ("teacher", "supernet", "search"):

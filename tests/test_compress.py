@@ -28,7 +28,7 @@ from runs import Crash, at_call, crash, fingerprints, write_compress
 pytestmark = pytest.mark.slow
 BUDGETS = ("8M", "6M", "4M")
 BUDGET_OPTION = f"search.budgets=[{', '.join(BUDGETS)}]"
-ALGORITHM = "search.algorithm=evolution"  # finds another subnet for each of these budgets
+ALGORITHM = "search.searcher.name=evolution"  # finds another subnet for each of these budgets
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,11 @@ def test_unpaired_compression(
 ) -> None:
     make: Callable[..., Path] = make_unpaired
     root = make(tmp_path / "data", 32)
-    kinds = ("compress.export=[safetensors, pth]", "search.num_trials=6", "search.population=4")
+    kinds = (
+        "compress.export=[safetensors, pth]",
+        "search.num_trials=6",
+        "search.searcher.generation=4",
+    )
     options = write_compress(tmp_path, root, *kinds, *sets)
     run(options)
     out = capsys.readouterr().out

@@ -239,7 +239,7 @@ def test_two_logs_merge(supernet: Path, tmp_path: Path) -> None:
 
 
 def test_a_better_subnet_of_another_log_is_an_answer(supernet: Path, tmp_path: Path) -> None:
-    sets = ("algorithm=exhaustive", "num_trials=1000")
+    sets = ("searcher.name=exhaustive", "num_trials=1000")
     every = search(search_options(tmp_path / "every", supernet, *sets), CPU)
     log = json.dumps([str(tmp_path / "every" / "trials.jsonl")])
     few = search_options(tmp_path / "few", supernet, "num_trials=3", f"trials={log}")

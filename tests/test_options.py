@@ -49,7 +49,7 @@ MESSAGES = [
     ("teacher", "data.search_fraction=1", r"data\.search_fraction: .*less than 1, got 1"),
     ("supernet", "sampling.inplace=1.5", r"sampling\.inplace: .*less than or equal to 1, got 1\.5"),
     ("supernet", "loss.target=tooth", r"loss\.target: .*'teacher' or 'truth', got 'tooth'"),
-    ("search", "population=0", r"population: .*greater than or equal to 1, got 0"),
+    ("search", "workers=0", r"workers: .*greater than or equal to 1, got 0"),
     ("search", "num_trials=many", r"num_trials: .*valid integer.*, got 'many'"),
 ]
 

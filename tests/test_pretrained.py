@@ -21,7 +21,7 @@ from runs import REPOSITORY, supernet_options, train_supernet, write_teacher
 SHIPPED = sorted(path.parent for path in Path(REPOSITORY, "pretrained").glob("*/*/weights.*"))
 SUPERNETS = [folder for folder in SHIPPED if folder.name == "supernet"]
 TINY_SEARCH = (
-    *("num_trials=2", "algorithm=random", "max_images=2", "max_test_images=2", "batch_size=2"),
+    *("num_trials=2", "searcher.name=random", "max_images=2", "max_test_images=2", "batch_size=2"),
     *("runtime=eager", "budgets=[10G]"),
 )
 

@@ -15,7 +15,7 @@ from gancompress.elastic import Subnet
 from gancompress.metrics.distances import Estimate
 from gancompress.search import Budget, Problem, Trial
 from gancompress.search.answers import CONTENDERS, Answer, answers, uniform_under
-from gancompress.search.conclusion import _stand_in
+from gancompress.search.conclusion import _precision
 
 SPACE = make_space(3, 4)
 PROBLEM = Problem(SPACE, {"macs": chain_macs})
@@ -115,8 +115,7 @@ def test_trials_that_were_given_up_are_no_answer() -> None:
 
 def test_agreements_without_any_order_are_left_out() -> None:
     """Kendall's tau of equal scores is not a number, which JSON does not know."""
-    trials = [Trial(t.subnet, t.macs, 0.5, {}, values=(0.1, 0.1)) for t in trials_of(COSTS)[:4]]
-    quality = SimpleNamespace(is_distance=True)
-    made: Any = SimpleNamespace(quality=quality, inputs=(0, 0), compiled=None)
-    options: Any = SimpleNamespace(screen_images=None)
-    assert _stand_in(options, made, trials) == {}
+    trials = [Trial(t.subnet, t.macs, 0.5, {}) for t in trials_of(COSTS)[:4]]
+    exact: Any = SimpleNamespace(measure=lambda subnet: trials[0])
+    made: Any = SimpleNamespace(in_float32=lambda: exact)
+    assert _precision(made, trials) == {}

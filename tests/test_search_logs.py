@@ -41,7 +41,7 @@ from runs import (
 )
 
 CPU = torch.device("cpu")
-RANDOM = ("algorithm=random", "num_trials=20")
+RANDOM = ("searcher.name=random", "num_trials=20")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_trials_of_other_logs_are_not_among_those_to_be_made(
 
 def test_fewer_trials_or_another_budget_lose_nothing(supernet: Path, tmp_path: Path) -> None:
     whole = search(search_options(tmp_path, supernet, *RANDOM), CPU)
-    fewer = search(search_options(tmp_path, supernet, "algorithm=random", "num_trials=3"), CPU)
+    fewer = search(search_options(tmp_path, supernet, "searcher.name=random", "num_trials=3"), CPU)
     assert complete(fewer) == complete(whole)
     assert fewer.answers == whole.answers
     middle = sorted(trial.macs for trial in whole.trials)[10]
@@ -123,7 +123,7 @@ def test_a_merged_search_that_was_killed_goes_on_to_the_same_answer(
     supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(search_options(tmp_path / "a", supernet, *RANDOM, "seed=1"), CPU)
-    sets = ("algorithm=guided", "num_trials=20", use(tmp_path / "a"))
+    sets = ("searcher.name=guided", "num_trials=20", use(tmp_path / "a"))
     whole = search(search_options(tmp_path / "whole", supernet, *sets), CPU)
     options = search_options(tmp_path / "killed", supernet, *sets)
     with monkeypatch.context() as patch:
@@ -254,10 +254,9 @@ def test_the_benchmark_of_searchers_reads_logs(tmp_path: Path) -> None:
         (["trials=[/nowhere.jsonl]"], r"no log of trials /nowhere\.jsonl"),
         (["runtime=onnxruntime", "precision=bfloat16"], "precision=bfloat16 needs"),
         (["metric=kid[tiny]"], "unknown features 'tiny'"),
-        (["screen_images=24", "metric=kid[tiny]", "features={tiny: test_features:Tiny}"],
-         "screen_images=24 must be at least 2 and fewer than the 24 images"),
+        (["searcher.mutate_prob=0.1"], r"searcher\.mutate_prob: random does not take it"),
     ],
-)  # fmt: skip
+)
 def test_a_refused_option_leaves_the_result_alone(
     supernet: Path, tmp_path: Path, sets: list[str], message: str, evaluated: list[Subnet]
 ) -> None:
@@ -293,11 +292,10 @@ def test_a_plan_refuses_what_a_dry_run_can_know(supernet: Path, tmp_path: Path) 
         (["trials=[/nowhere.jsonl]"], "no log of trials"),
         ([f"trials=['{tmp_path / 'log'}']"], r"is a folder, not a log of trials\n.*trials\.jsonl"),
         (["runtime=eager", "precision=bfloat16"], "precision=bfloat16 needs --runtime openvino"),
+        (["searcher.name=nsga2"], r"unknown searcher 'nsga2'\n  Choose from evolution, exhaustive"),
     ):
         with pytest.raises(ConfigError, match=message):
             plan_search(search_options(tmp_path / "run", supernet, *sets), CPU)
-    with pytest.raises(ConfigError, match=r"screen_images: .*greater than or equal to 2, got 1"):
-        search_options(tmp_path, supernet, "screen_images=1")
 
 
 # -- what decides a race --------------------------------------------------------------------

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_paired
+from test_searchers import Narrowest
 
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError, DataError
 from gancompress.search import Evaluator, SearchResult, Trial
 from gancompress.search.race import Rival
+from gancompress.search.searchers import SEARCHERS
 from runs import (
     TINY_SPACE,
     Crash,
@@ -29,7 +31,7 @@ from runs import (
 )
 
 CPU = torch.device("cpu")
-MANY = ("num_trials=40", "algorithm=random")
+MANY = ("num_trials=40", "searcher.name=random")
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +105,21 @@ def test_patience_ends_a_search_whose_fronts_stand_still(
         return Trial(subnet, self.net.macs(subnet, self.size), 0.5, {"teacher_mae": 0.5})
 
     monkeypatch.setattr(Evaluator, "measure", equal)
-    sets = ("algorithm=evolution", "num_trials=64", "population=4", "patience=2")
+    sets = ("searcher.name=evolution", "num_trials=64", "searcher.generation=4", "patience=2")
     found = search(search_options(tmp_path, supernet, *sets), CPU)
     # the first generation has the cheapest subnet, and nothing beats it
     assert len(found.trials) == 3 * 4
 
 
-@pytest.mark.parametrize("algorithm", ["random", "published", "exhaustive", "nsga2", "guided"])
+@pytest.mark.parametrize("name", [*SEARCHERS, "narrowest"])
 def test_a_budget_that_only_the_smallest_subnet_meets(
-    supernet: Path, tmp_path: Path, algorithm: str
+    supernet: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(SEARCHERS, "narrowest", Narrowest)
     net, _ = load_supernet(supernet)
     least = net.macs(net.space.smallest(), 32)
     budgets = json.dumps([str(least), "params=1G"])
-    sets = (f"algorithm={algorithm}", "patience=3", "population=5", f"budgets={budgets}")
+    sets = (f"searcher.name={name}", "patience=3", "searcher.generation=5", f"budgets={budgets}")
     found = search(search_options(tmp_path, supernet, *sets), CPU)
     assert [str(budget) for budget in found.chosen] == [f"macs={least}", "params=1000000000"]
     assert next(iter(found.chosen.values())).macs == least
@@ -127,8 +130,6 @@ def test_a_search_by_distance_to_real_images(supernet: Path, tmp_path: Path) -> 
     found = search(search_options(tmp_path, supernet, *sets), CPU)
     assert all(np.isfinite(trial.loss) for trial in found.trials)
     assert all(trial.complete for trial in found.trials)
-    for trial in found.trials:  # what a cheap score could have told
-        assert np.mean(trial.values) == pytest.approx(trial.scores["teacher_mae"])
     answer = found.answers[0]
     assert answer.estimate.low <= answer.estimate.value <= answer.estimate.high
     assert answer.estimate.value == pytest.approx(answer.trial.scores["kid[tiny]"], rel=1e-6)
@@ -145,7 +146,7 @@ def test_a_subnet_that_is_not_finite_is_named(
 
 
 def test_a_minute_is_enough_to_stop(supernet: Path, tmp_path: Path) -> None:
-    sets = ("algorithm=random", "num_trials=60", "population=4", "max_minutes=0.0001")
+    sets = ("searcher.name=random", "num_trials=60", "searcher.generation=4", "max_minutes=0.0001")
     assert len(search(search_options(tmp_path, supernet, *sets), CPU).trials) <= 4
 
 

@@ -290,7 +290,7 @@ def test_a_search_in_another_runtime_repeats_resumes_and_finds_the_same(
     supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its trials are its own."""
-    sets = ("num_trials=40", "algorithm=random", "runtime=onnxruntime")
+    sets = ("num_trials=40", "searcher.name=random", "runtime=onnxruntime")
     whole = search(search_options(tmp_path / "whole", supernet, *sets), CPU)
     assert any(not trial.complete for trial in whole.trials)
     options = search_options(tmp_path / "stopped", supernet, *sets)
@@ -331,7 +331,7 @@ def test_a_search_in_bfloat16_says_how_its_ranks_agree(
 ) -> None:
     """Features are computed so as well, and the answers are scored in float32."""
     monkeypatch.setitem(RUNTIMES, "openvino", Rounded)
-    sets = ("num_trials=20", "algorithm=random", "runtime=openvino", "racing=false", *metric)
+    sets = ("num_trials=20", "searcher.name=random", "runtime=openvino", "racing=false", *metric)
     exact = search(search_options(tmp_path / "exact", supernet, *sets), CPU)
     found = search(search_options(tmp_path / "low", supernet, *sets, "precision=bfloat16"), CPU)
     assert exact.precision == {}
@@ -349,44 +349,10 @@ def test_a_search_in_bfloat16_says_how_its_ranks_agree(
 
 @pytest.mark.slow
 def test_processes_with_another_runtime_find_what_one_finds(supernet: Path, tmp_path: Path) -> None:
-    sets = ("num_trials=6", "algorithm=random", "runtime=onnxruntime")
+    sets = ("num_trials=6", "searcher.name=random", "runtime=onnxruntime")
     alone = search(search_options(tmp_path / "alone", supernet, *sets), CPU)
     several = search_options(tmp_path / "several", supernet, *sets, "workers=2")
     assert search(several, CPU) == alone
-
-
-SCREENED = ("metric=kid[tiny]", "features={tiny: test_features:Tiny}", "num_trials=40",
-            "algorithm=random", "population=8")  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_cheap_score_spares_features(
-    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = search(search_options(tmp_path / "plain", supernet, *SCREENED), CPU)
-    assert all(trial.complete for trial in plain.trials)
-    assert plain.stand_in["subnets"] == 40
-    assert -1 <= plain.stand_in["kendall_tau"] <= 1
-    options = search_options(tmp_path / "screened", supernet, *SCREENED, "screen_images=12")
-    with monkeypatch.context() as patch:
-        at_call(patch, Evaluator, "measure", 23, crash)
-        with pytest.raises(Crash):
-            search(options, CPU)
-    found = search(options, CPU)
-    again = search_options(tmp_path / "again", supernet, *SCREENED, "screen_images=12")
-    assert search(again, CPU) == found
-    spared = [trial for trial in found.trials if not trial.complete]
-    assert spared
-    assert all(trial.num_images == 12 for trial in spared)
-    assert all(trial.seconds["features"] == 0 for trial in spared if trial.seconds)
-    assert [t.subnet for t in found.trials] == [t.subnet for t in plain.trials]
-    whole = {trial.subnet: trial for trial in plain.trials}
-    assert all(whole[t.subnet].loss == t.loss for t in found.trials if t.complete)
-
-
-def test_a_screen_is_for_distances_between_sets(supernet: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"screen_images is for kid\[\.\.\.\] and fid\[\.\.\.\]"):
-        search(search_options(tmp_path, supernet, "screen_images=4"), CPU)
 
 
 def test_ranks_that_would_mix_scores_are_refused(

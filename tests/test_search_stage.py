@@ -156,7 +156,7 @@ def test_same_seed_gives_the_same_trials(
     assert search(search_options(tmp_path / "same", supernet), CPU) == whole
     orders = []
     for seed in (1, 2):
-        sets = ("algorithm=random", f"seed={seed}")
+        sets = ("searcher.name=random", f"seed={seed}")
         found = search(search_options(tmp_path / str(seed), supernet, *sets), CPU)
         orders.append([trial.subnet for trial in found.trials])
     assert orders[0] != orders[1]
@@ -332,7 +332,7 @@ def test_exhaustive_search_is_brute_force(
     macs: Callable[[float], int],
 ) -> None:
     monkeypatch.setattr(Evaluator, "measure", pretended)
-    sets = ("algorithm=exhaustive", quoted(macs(0.5), macs(0.1)))
+    sets = ("searcher.name=exhaustive", quoted(macs(0.5), macs(0.1)))
     result = search(search_options(tmp_path, supernet, *sets), CPU)
     net, _ = load_supernet(supernet)
     assert {t.subnet for t in result.trials} == {

@@ -93,7 +93,6 @@ def run_search(context: Context) -> None:
             "seconds": result.seconds,
             "predictor": result.predictor,
             "runtime": result.runtime,
-            "stand_in": result.stand_in,
             "precision": result.precision,
         }
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Size = Annotated[int, Field(ge=1)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -269,6 +269,18 @@ class FinetuneOptions(Section):
     log: LogOptions = LogOptions()
 
 
+_EARLIER = ("screen_images", "algorithm", "population", "parent_ratio", "mutation_ratio",
+            "mutate_prob")  # fmt: skip
+
+
+class SearcherOptions(Section):
+    """An entry of `gancompress.search.SEARCHERS` and the options that it takes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "guided"
+
+
 class SearchOptions(Section):
     """`gancompress search`."""
 
@@ -276,9 +288,7 @@ class SearchOptions(Section):
     run: Path
     supernet: Path
     seed: Annotated[int, Field(ge=0)] = 0
-    algorithm: Literal["exhaustive", "random", "evolution", "published", "nsga2", "guided"] = (
-        "guided"
-    )
+    searcher: SearcherOptions = SearcherOptions()
     size: Side | None = None  # image side for MACs and evaluation; the training crop by default
     metric: str = "teacher_mae"
     features: dict[str, str] = {}  # files or factories of the networks that a metric names
@@ -288,21 +298,30 @@ class SearchOptions(Section):
     devices: tuple[Path, ...] = ()  # tables of `gancompress latency`
     # logs of other machines or runs: what they hold is not evaluated again, and may be an answer
     trials: tuple[Path, ...] = ()
-    num_trials: Size = 1_000  # subnets that the algorithm proposes, whether a log knows them or not
+    num_trials: Size = 1_000  # subnets that the searcher proposes, whether a log knows them or not
     # of one call, after which the search ends with what it has; one that goes on has them anew
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     patience: Size | None = None  # generations in which no front moves before the search ends
     racing: bool = True  # give up a subnet that is surely worse than a cheaper one
-    # kid, fid: what is farther from the teacher on so many images gets no features; 2 or more
-    screen_images: Annotated[int, Field(ge=2)] | None = None
     runtime: Literal["auto", "eager", "onnxruntime", "openvino"] = "auto"  # of the subnets
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs openvino
     workers: Size = 1  # processes
-    population: Size | None = None  # subnets in a generation; the algorithm's own by default
-    parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
-    mutation_ratio: Share = 0.5
-    mutate_prob: Annotated[float, Field(gt=0, le=1)] = 0.2
     batch_size: Size = 4
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_run(cls, raw: Any) -> Any:
+        """Reads run folders from before searchers had options: all of them have `screen_images`."""
+        if not isinstance(raw, dict) or "screen_images" not in raw:
+            return raw
+        kept = {key: value for key, value in raw.items() if key not in _EARLIER}
+        name, generation = raw.get("algorithm", "guided"), raw.get("population")
+        found = {} if generation is None else {"generation": generation}
+        if name in ("evolution", "published"):
+            found |= {key: raw[key] for key in _EARLIER[3:] if key in raw}
+            found["spread"] = name == "evolution"
+            name = "evolution"
+        return kept | {"searcher": {"name": name, **found, **raw.get("searcher", {})}}
 
 
 class SegmenterOptions(Section):

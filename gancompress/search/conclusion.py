@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -13,20 +12,17 @@ from gancompress.search.answers import answers
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.plan import Plan, search_split
 from gancompress.search.result import SearchResult
-from gancompress.search.searchers import Guided, Searcher
 from gancompress.search.searchers.regressor import kendall_tau
 from gancompress.search.trials import Trial
 
 PARTS = ("forward", "features", "distance")
 COMPARED = 16  # subnets that are evaluated in float32, too, where the search took less
-SCREEN_IMAGES = 16  # that a cheap score is judged on where the search has none
 
 
 def conclude(
     options: SearchOptions,
     plan: Plan,
     evaluator: Evaluator,
-    searcher: Searcher,
     trials: list[Trial],
 ) -> SearchResult:
     """The result of a search."""
@@ -42,32 +38,10 @@ def conclude(
         {name: [float(value) for value in costs[name](genomes)] for name in costs},
         answers(plan.problem, plan.budgets, trials, whole, whole is not evaluator),
         {name: sum(trial.seconds.get(name, 0.0) for trial in trials) for name in PARTS},
-        _predictor(plan, searcher, trials),
+        plan.searcher.diagnose(plan.problem, trials),
         evaluator.runtime,
-        _stand_in(options, evaluator, trials),
         _precision(evaluator, trials),
     )
-
-
-def _predictor(plan: Plan, searcher: Searcher, trials: Sequence[Trial]) -> dict[str, float]:
-    """How far a guided search's predictor can be believed, where there are enough trials."""
-    if not isinstance(searcher, Guided):
-        return {}
-    report = asdict(searcher.report(plan.problem, trials))
-    return {} if math.isnan(report["kendall_tau"]) else report
-
-
-def _stand_in(
-    options: SearchOptions, evaluator: Evaluator, trials: Sequence[Trial]
-) -> dict[str, float]:
-    """How the distance to the teacher on a few images ranks subnets, for a distance of sets."""
-    whole = [trial for trial in trials if trial.complete and trial.values]
-    if not evaluator.quality.is_distance or len(whole) < 3:
-        return {}
-    count = min(options.screen_images or SCREEN_IMAGES, len(evaluator.inputs))
-    cheap = np.array([np.mean(trial.values[:count]) for trial in whole])
-    tau = kendall_tau(cheap, np.array([trial.loss for trial in whole]))
-    return _agreement(tau, {"subnets": len(whole), "images": count})
 
 
 def _precision(evaluator: Evaluator, trials: Sequence[Trial]) -> dict[str, float]:
@@ -78,12 +52,8 @@ def _precision(evaluator: Evaluator, trials: Sequence[Trial]) -> dict[str, float
         return {}
     expected = np.array([exact.measure(trial.subnet).loss for trial in first])
     tau = kendall_tau(np.array([trial.loss for trial in first]), expected)
-    return _agreement(tau, {"subnets": len(first)})
-
-
-def _agreement(tau: float, counts: dict[str, float]) -> dict[str, float]:
-    """Nothing where all scores are equal, as these have no order to agree with."""
-    return {} if math.isnan(tau) else {"kendall_tau": tau, **counts}
+    # where all scores are equal there is no order to agree with
+    return {} if math.isnan(tau) else {"kendall_tau": tau, "subnets": len(first)}
 
 
 def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evaluator:

@@ -24,7 +24,7 @@ from gancompress.search.log import TRIALS_FILE, TrialLog
 from gancompress.search.origin import measured_with
 from gancompress.search.plan import Plan
 from gancompress.search.race import rivals_of
-from gancompress.search.searchers import SEARCHERS, Searcher, SearcherOptions, generation_rng
+from gancompress.search.searchers import generation_rng
 from gancompress.search.trials import Trial
 from gancompress.training.loop import graceful_stop
 
@@ -55,22 +55,16 @@ class Course:
         path = self.options.run / TRIALS_FILE
         self.log = TrialLog(path, measured_with(self.evaluator), self._race())
         self.known = self.crew.agree(self._read_logs)
-        self.searcher = self._searcher()
         self.started = time.monotonic()
 
     def _race(self) -> str:
         """What decides which subnets meet, and so whether one is given up."""
         options, plan = self.options, self.plan
-        chosen = options.model_dump(
-            mode="json",
-            include={
-                *("seed", "algorithm", "racing", "population", "parent_ratio", "mutation_ratio"),
-                *("mutate_prob", "screen_images"),
-            },
-        )
+        chosen = options.model_dump(mode="json", include={"seed", "racing"})
+        searcher = [options.searcher.name, plan.searcher.model_dump(mode="json")]
         limits = {name: plan.problem.limit(name) for name in plan.problem.costs}
         tables = [hashlib.sha256(path.read_bytes()).hexdigest() for path in options.devices]
-        text = json.dumps([chosen, limits, sorted(plan.everything.costs), tables])
+        text = json.dumps([chosen, searcher, limits, sorted(plan.everything.costs), tables])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _read_logs(self) -> dict[Subnet, Trial]:
@@ -86,16 +80,6 @@ class Course:
                 if subnet not in known or not known[subnet].complete:
                     known[subnet] = trial
         return known
-
-    def _searcher(self) -> Searcher:
-        options = self.options
-        chosen = SearcherOptions(
-            options.population,
-            options.parent_ratio,
-            options.mutation_ratio,
-            options.mutate_prob,
-        )
-        return SEARCHERS[options.algorithm](chosen)
 
     def run(self) -> list[Trial]:
         """Trials of this search in their order, then the others that are known.
@@ -122,7 +106,7 @@ class Course:
         where it was and goes on.
         """
         size = self.plan.net.space.size
-        limit = size if self.options.algorithm == "exhaustive" else self.options.num_trials
+        limit = size if self.plan.searcher.lists_all else self.options.num_trials
         limit = min(limit, size)
         trials: list[Trial] = []
         ends: list[int] = []
@@ -143,7 +127,7 @@ class Course:
         if len(trials) >= limit or self._is_over(trials, ends):
             return []
         rng = generation_rng(self.options.seed, len(trials))
-        return self.searcher.propose(self.plan.problem, trials, rng)[: limit - len(trials)]
+        return self.plan.searcher.propose(self.plan.problem, trials, rng)[: limit - len(trials)]
 
     def _evaluate(
         self, generation: list[Subnet], trials: list[Trial], stop: Callable[[], bool], bar: Any
@@ -153,8 +137,7 @@ class Course:
         Rivals come from the generations before, so nothing depends on who is faster.
         """
         left = [subnet for subnet in generation if subnet not in self.known]
-        is_distance = self.evaluator.quality.is_distance
-        racing = self.options.screen_images is not None if is_distance else self.options.racing
+        racing = self.options.racing and not self.evaluator.quality.is_distance
         whole = [trial for trial in trials if trial.complete and trial.values] if racing else []
         rivals = rivals_of(self.plan.everything, left, whole)
         tasks = [Task(subnet, rivals[subnet]) for subnet in left]

@@ -25,13 +25,12 @@ from gancompress.metrics.distances import (
 from gancompress.metrics.statistics import real_features
 from gancompress.search.compiled import CompiledSubnets, accelerated
 from gancompress.search.quality import Measurement, Quality, load_quality
-from gancompress.search.race import Rival, expected_loss, laps, outdone
+from gancompress.search.race import Rival, expected_loss, laps
 from gancompress.search.trials import Trial
 
 BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
 ORDER_SEED = 0
 SEGMENT = 64  # images that are held as floats at once
-STAND_IN = "teacher_mae"  # cheap score that may decide which subnets get a dear one
 
 
 @dataclass
@@ -53,8 +52,6 @@ class Evaluator:
         targets: Real images of the target domain, for distances between sets.
         compiled: Subnets in a faster runtime; they run in eager PyTorch by default.
         exact_quality: The score in float32, where `quality` computes in fewer bits.
-        screen_images: For distances between sets: a subnet that is farther from the teacher than
-            a rival on this many images gets no features. None: all of them do.
     """
 
     net: Supernet
@@ -68,7 +65,6 @@ class Evaluator:
     targets: ImageSet | None = None
     compiled: CompiledSubnets | None = None
     exact_quality: Quality | None = None
-    screen_images: int | None = None
     _references: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -199,12 +195,10 @@ class Evaluator:
                 outputs = generator(self.inputs[chosen])
             with clock("distance"):
                 _add_beside(beside, outputs, {k: v[chosen] for k, v in references.items()})
-            loss = self._screened(stop, beside, rivals)
-            if loss is None:
-                with clock("features"):
-                    own = references.get(self.quality.reference)
-                    made.add(outputs, None if own is None else own[chosen])
-                loss = self._raced(stop, made, rivals)
+            with clock("features"):
+                own = references.get(self.quality.reference)
+                made.add(outputs, None if own is None else own[chosen])
+            loss = expected_loss(made.losses.numpy(), rivals) if stop in self._laps else None
             if loss is not None:
                 scores = {self.quality.name: self.quality.sign * loss}
                 return Trial(subnet, macs, loss, scores, stop, False, (), clock.seconds)
@@ -212,17 +206,13 @@ class Evaluator:
             loss = made.loss(self.real)
         scores = {name: float(torch.cat(parts).mean()) for name, parts in beside.items()}
         scores[self.quality.name] = self.quality.sign * loss
-        own_losses = torch.cat(beside[STAND_IN]) if self.quality.is_distance else made.losses
-        values = tuple(own_losses.tolist())
+        values = tuple(made.losses.tolist())
         return Trial(subnet, macs, loss, scores, len(self.inputs), True, values, clock.seconds)
 
     @cached_property
     def _laps(self) -> tuple[int, ...]:
         """Numbers of images after which a subnet may be given up."""
-        if not self.quality.is_distance:
-            return laps(len(self.inputs))
-        wanted = self.screen_images
-        return (wanted,) if wanted is not None and wanted < len(self.inputs) else ()
+        return () if self.quality.is_distance else laps(len(self.inputs))
 
     @cached_property
     def _segments(self) -> list[tuple[int, int]]:
@@ -230,20 +220,6 @@ class Evaluator:
         count = len(self.inputs)
         ends = sorted({*range(SEGMENT, count, SEGMENT), *self._laps, count})
         return list(zip([0, *ends], ends, strict=False))
-
-    def _screened(
-        self, count: int, beside: dict[str, list[Tensor]], rivals: Sequence[Rival]
-    ) -> float | None:
-        """An estimate of the loss where the cheap score says that a rival is better."""
-        if not (rivals and self.quality.is_distance and count in self._laps):
-            return None
-        return outdone(torch.cat(beside[STAND_IN]).numpy(), rivals)
-
-    def _raced(self, count: int, made: Measurement, rivals: Sequence[Rival]) -> float | None:
-        """An estimate of the loss where a rival is better for certain."""
-        if not rivals or self.quality.is_distance or count not in self._laps:
-            return None
-        return expected_loss(made.losses.numpy(), rivals)
 
     def estimate(self, subnet: Subnet) -> Estimate:
         """The score of one subnet with its interval, on all images of this evaluator."""

@@ -82,18 +82,6 @@ class Genes:
         drawn = self.uniform(len(places), rng)
         return np.where(rng.random(places.shape) < probability, drawn, places)
 
-    def step(self, places: Places, rng: np.random.Generator) -> Places:
-        """One gene of each moved to the next narrower or wider candidate; at an end, inwards."""
-        if (self.counts <= 1).all():
-            return places
-        rows = np.arange(len(places))
-        gene = rng.choice(np.flatnonzero(self.counts > 1), len(places))
-        here, last = places[rows, gene], self.counts[gene] - 1
-        down = np.where(here == last, True, rng.random(len(places)) < 0.5) & (here > 0)
-        moved = places.copy()
-        moved[rows, gene] += np.where(down, -1, 1)
-        return moved
-
     def neighbours(self, places: Places) -> Places:
         """All subnets one step away in one gene, (at most 2 K D, D), with repetitions."""
         steps = np.concatenate([np.eye(len(self.counts)), -np.eye(len(self.counts))])

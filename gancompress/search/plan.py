@@ -33,7 +33,7 @@ from gancompress.search.evaluator import Evaluator
 from gancompress.search.log import require_log
 from gancompress.search.problem import Problem
 from gancompress.search.quality import Quality, load_quality
-from gancompress.search.searchers.sweep import refuse_large
+from gancompress.search.searchers import Searcher, make_searcher
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Plan:
         problem: The same as far as the largest budgets: costs that have none are left out.
         budgets: What is asked for.
         quality: What is optimised.
+        searcher: Who proposes.
         trusted: Factories that files of the supernet's run may ask for, see `load_network`.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     problem: Problem
     budgets: list[Budget]
     quality: Quality
+    searcher: Searcher
     trusted: tuple[str, ...] = ()
 
 
@@ -73,7 +75,7 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
 
     Raises:
         BudgetError: No subnet fits a budget; names the smallest cost.
-        ConfigError: A budget, the image size, the metric, the runtime, the algorithm or a log of
+        ConfigError: A budget, the image size, the metric, the runtime, the searcher or a log of
             trials cannot be used.
         CheckpointError: The supernet's run or the metric's weights are missing.
     """
@@ -81,27 +83,24 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
     size = options.size or int(network.header.get("image_size", 256))
     _check_size(size, network.stride)
     everything, problem, budgets = bounded(net, size, options)
-    refuse_early(options, net, device)
+    searcher = refuse_early(options, net, device)
     quality = load_quality(options.metric, options.features, device)
-    if options.screen_images is not None and not quality.is_distance:
-        raise ConfigError(
-            "screen_images is for kid[...] and fid[...]; other metrics race by themselves"
-        )
-    return Plan(net, network, size, everything, problem, budgets, quality, tuple(trusted))
+    return Plan(net, network, size, everything, problem, budgets, quality, searcher, tuple(trusted))
 
 
-def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> None:
-    """Raise for what can be known without any data.
+def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> Searcher:
+    """The searcher; raises for what can be known without any data.
 
     Raises:
-        ConfigError: A log of trials is missing, the space is too large for the algorithm, or the
-            runtime cannot do this here.
+        ConfigError: A log of trials is missing, there is no such searcher, it does not take an
+            option or this space, or the runtime cannot do this here.
     """
     for path in options.trials:
         require_log(path)
-    if options.algorithm == "exhaustive":
-        refuse_large(net.space)
+    searcher = make_searcher(options.searcher)
+    searcher.check(net.space)
     choose_runtime(options.runtime, options.precision, obstacle(net, device))
+    return searcher
 
 
 def bounded(
@@ -119,15 +118,6 @@ def bounded(
     everything = Problem(net.space, search_costs(net, size, devices))
     budgets = parse_budgets(options.budgets, everything.costs) or default_budgets(everything)
     return everything, limited(everything, budgets, size), budgets
-
-
-def _check_screen(screen_images: int | None, num_images: int) -> None:
-    """Raise unless a screen can tell subnets apart and spares anything."""
-    if screen_images is not None and not 2 <= screen_images < num_images:
-        raise ConfigError(
-            f"screen_images={screen_images} must be at least 2 and fewer than the {num_images} "
-            "images of the search"
-        )
 
 
 def _check_size(size: int, stride: int) -> None:
@@ -173,9 +163,7 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
         device,
     )
     evaluator.quality = plan.quality
-    evaluator.screen_images = options.screen_images
     evaluator.check()
-    _check_screen(options.screen_images, len(evaluator.inputs))
     work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
     compiled = compile_subnets(work, options.runtime, options.precision)
     if compiled is not None:

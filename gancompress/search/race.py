@@ -27,8 +27,7 @@ class Rival:
 
     Attributes:
         loss: On all images.
-        values: Losses of single images, (N,) float64; numpy, so that processes copy it. For a
-            distance between sets those of a cheap score that stands in for it.
+        values: Losses of single images, (N,) float64; numpy, so that processes copy it.
     """
 
     loss: float
@@ -60,26 +59,6 @@ def expected_loss(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> f
         if float(difference.mean()) > SIGMAS * error > 0:
             return rival.loss + float(difference.mean())
     return None
-
-
-def outdone(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> float | None:
-    """The loss of a subnet that a cheaper one beats in a cheap score that stands in, or None.
-
-    It is outdone where its mean exceeds a rival's on the same images by more than a standard error
-    of the paired difference, which says nothing of how well one score stands in for the other. The
-    returned estimate is the largest loss among the rivals that outdo it.
-
-    Args:
-        values: Cheap losses of the images so far, (n,) float64, the first of the rivals' images.
-        rivals: Those to compare with; their `values` are cheap losses, too.
-    """
-    better = []
-    for rival in rivals:
-        difference = values - rival.values[: len(values)]
-        error = float(difference.std(ddof=1)) / len(values) ** 0.5
-        if float(difference.mean()) > error:
-            better.append(rival.loss)
-    return max(better, default=None)
 
 
 def closest(rivals: Sequence[tuple[float, Rival]], count: int = MAX_RIVALS) -> list[Rival]:

@@ -27,10 +27,8 @@ class SearchResult:
             every device.
         answers: The best under each budget, with intervals, beside uniform subnets.
         seconds: What evaluations took: forward, features, distance.
-        predictor: What a guided search says of its predictor; empty for others.
+        predictor: What the searcher says of itself; empty for most.
         runtime: What the subnets ran in.
-        stand_in: For a distance between sets, Kendall's rank agreement with the distance to the
-            teacher on a few images, over how many subnets and images; else empty.
         precision: For a search in less than float32, Kendall's rank agreement with that, over how
             many subnets; else empty.
     """
@@ -44,7 +42,6 @@ class SearchResult:
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     predictor: dict[str, float] = field(default_factory=dict)
     runtime: str = "eager"
-    stand_in: dict[str, float] = field(default_factory=dict)
     precision: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -73,7 +70,6 @@ class SearchResult:
             "seconds": self.seconds,
             "predictor": self.predictor,
             "runtime": self.runtime,
-            "stand_in": self.stand_in,
             "precision": self.precision,
             "trials": [trial.as_json(details=False) for trial in self.trials],
             "costs": self.costs,
@@ -103,7 +99,6 @@ def load_result(run: Path) -> SearchResult:
             content["seconds"],
             content["predictor"],
             content["runtime"],
-            content["stand_in"],
             content["precision"],
         )
     except (AttributeError, KeyError, TypeError, ValueError):

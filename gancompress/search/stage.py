@@ -87,7 +87,7 @@ def _search(
         if crew.writes:
             keep_splits(run, splits)
         course = Course(options, plan, evaluator, crew)
-        result = conclude(options, plan, evaluator, course.searcher, course.run())
+        result = conclude(options, plan, evaluator, course.run())
         if crew.writes:
             write_search_report(result, evaluator, run.report, splits.describe("search"))
             run.finish(result.as_json())

@@ -119,11 +119,6 @@ def _interval(estimate: Estimate) -> str:
 def agreements(result: SearchResult) -> dict[str, str]:
     """How far what is cheaper than the score can be believed, in words."""
     found = {}
-    if cheap := result.stand_in:
-        found["cheap score"] = (
-            f"teacher_mae on {cheap['images']:.0f} images ranks {cheap['subnets']:.0f} subnets as "
-            f"{result.metric} does with a Kendall tau of {cheap['kendall_tau']:.2f}"
-        )
     if low := result.precision:
         found["precision"] = (
             f"{result.runtime} ranks {low['subnets']:.0f} subnets as float32 does with a Kendall "

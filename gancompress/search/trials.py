@@ -24,8 +24,7 @@ class Trial:
         scores: The metric, and what costs nothing beside it.
         num_images: Images it was evaluated on.
         complete: False where it was given up because another subnet is better for certain.
-        values: Losses of single images in the evaluator's order; for a distance between sets
-            their distances to the teacher.
+        values: Losses of single images in the evaluator's order; none for a distance between sets.
         seconds: Where the time went: forward, features, distance.
     """
 

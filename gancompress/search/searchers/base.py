@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from gancompress.elastic.space import Genomes, Subnet
+from gancompress.config.schema import Section, Size
+from gancompress.elastic.space import Genomes, SearchSpace, Subnet
 from gancompress.search.front import best_first
 from gancompress.search.genes import keys, unseen
 from gancompress.search.problem import Floats, Problem
@@ -27,14 +29,21 @@ class Evaluated(Protocol):
         """The score, lower is better; infinite or not a number where it failed."""
 
 
-class Searcher(Protocol):
-    """Proposes generations of subnets.
+class Searcher(Section, ABC):
+    """Proposes generations of subnets; its fields are the options that it takes.
 
     A proposal is a function of its arguments, and the order of the trials does not matter: a
     search that was killed goes on from its log as if nothing had happened, and workers may
     finish in any order. Take `generation_rng` for that.
+
+    Attributes:
+        generation: Subnets in a proposal.
     """
 
+    generation: Size = 100
+    lists_all: ClassVar[bool] = False  # it ends by itself, whatever the number of trials asked for
+
+    @abstractmethod
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator
     ) -> list[Subnet]:
@@ -43,6 +52,17 @@ class Searcher(Protocol):
         Raises:
             BudgetError: Nothing fits a budget.
         """
+
+    def check(self, space: SearchSpace) -> None:
+        """Raise unless this space can be searched; at once, before anything is evaluated.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+
+    def diagnose(self, problem: Problem, trials: Sequence[Evaluated]) -> dict[str, float]:
+        """What it says of itself at the end of a search, by name; most have nothing to say."""
+        return {}
 
 
 def generation_rng(seed: int, num_trials: int) -> np.random.Generator:

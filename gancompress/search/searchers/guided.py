@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gancompress.config.schema import Share, Size
 from gancompress.elastic.space import Genomes, Subnet
 from gancompress.search.front import front_indices
 from gancompress.search.genes import keys, unseen
 from gancompress.search.problem import Floats, Problem
-from gancompress.search.searchers.base import Archive, Evaluated, complete, first_generation
-from gancompress.search.searchers.gain import Stairs
+from gancompress.search.searchers.acquisition import Stairs
+from gancompress.search.searchers.base import (
+    Archive,
+    Evaluated,
+    Searcher,
+    complete,
+    first_generation,
+)
 from gancompress.search.searchers.predictor import Predictor, features_of
 from gancompress.search.searchers.regressor import kendall_tau
 
@@ -22,24 +30,7 @@ SHORTLIST = 600  # subnets among which a batch is chosen, for all costs together
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Report:
-    """How far the predictor can be believed.
-
-    Attributes:
-        kendall_tau: Rank agreement of predicted and true losses of held-out trials, in [-1, 1].
-        held_out: Number of trials that were predicted, each without itself.
-        inside: Share of them within two predicted standard deviations; about 0.95 where the
-            uncertainty is right.
-    """
-
-    kendall_tau: float
-    held_out: int
-    inside: float
-
-
-@dataclass(frozen=True)
-class Guided:
+class Guided(Searcher):
     """A Gaussian process on the trials so far proposes what should move the fronts most.
 
     The cost of every subnet is known, the loss is predicted with its uncertainty. The predicted
@@ -54,9 +45,9 @@ class Guided:
         exploration: Share of a generation that the predictor has no say in.
     """
 
-    generation: int = 16
-    first: int = 24
-    exploration: float = 0.25
+    generation: Size = 16
+    first: Size = 24
+    exploration: Share = 0.25
 
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator
@@ -75,12 +66,19 @@ class Guided:
         around = rng.permutation(around[unseen(around, known)])[:free]
         return complete(archive, [chosen, around], self.generation, rng)
 
-    def report(self, problem: Problem, trials: Sequence[Evaluated]) -> Report:
-        """Cross-validation over `FOLDS` parts, each predicted from the others."""
+    def diagnose(self, problem: Problem, trials: Sequence[Evaluated]) -> dict[str, float]:
+        """How far the predictor can be believed, by cross-validation over `FOLDS` parts.
+
+        Returns:
+            `kendall_tau`: rank agreement of predicted and true losses, in [-1, 1]; `held_out`:
+            number of trials that were predicted; `inside`: share of them within two predicted
+            standard deviations, about 0.95 where the uncertainty is right. Nothing where there are
+            too few trials, or all losses are equal.
+        """
         archive = Archive.of(problem, trials)
         rows = np.flatnonzero(np.isfinite(archive.losses))
         if len(rows) < 2 * FOLDS:
-            return Report(float("nan"), 0, float("nan"))
+            return {}
         order = np.random.default_rng(0).permutation(rows)
         errors, means = np.empty(len(archive)), np.empty(len(archive))
         for fold in range(FOLDS):
@@ -91,7 +89,9 @@ class Guided:
             spread = np.sqrt(std**2 + model.process.noise)
             errors[held] = (model.scaled(archive.losses[held]) - means[held]) / spread
         inside = float((np.abs(errors[rows]) <= 2).mean())
-        return Report(kendall_tau(means[rows], archive.losses[rows]), len(rows), inside)
+        tau = kendall_tau(means[rows], archive.losses[rows])
+        found = {"kendall_tau": tau, "held_out": len(rows), "inside": inside}
+        return {} if math.isnan(tau) else found
 
 
 def archive_front(archive: Archive) -> Genomes:

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from gancompress.elastic.space import SearchSpace, Subnet
 from gancompress.errors import ConfigError
 from gancompress.search.problem import Problem
-from gancompress.search.searchers.base import Archive, Evaluated, complete
+from gancompress.search.searchers.base import Archive, Evaluated, Searcher, complete
 
 LARGEST = 10_000_000
 
 
-def refuse_large(space: SearchSpace) -> None:
-    """Raise unless all subnets of a space can be listed.
+class Exhaustive(Searcher):
+    """Every subnet that fits, in the order of the space."""
 
-    Raises:
-        ConfigError: It has more than `LARGEST` subnets.
-    """
-    if space.size > LARGEST:
-        raise ConfigError(
-            f"{space.size:,} subnets are too many for an exhaustive search, which "
-            f"takes spaces of up to {LARGEST:,}; choose guided or nsga2"
-        )
+    lists_all: ClassVar[bool] = True
 
+    def check(self, space: SearchSpace) -> None:
+        """See `Searcher`.
 
-@dataclass(frozen=True)
-class Exhaustive:
-    """Every subnet that fits, in the order of the space.
-
-    Attributes:
-        generation: Subnets in a proposal.
-    """
-
-    generation: int = 100
+        Raises:
+            ConfigError: The space has more than `LARGEST` subnets.
+        """
+        if space.size > LARGEST:
+            raise ConfigError(
+                f"{space.size:,} subnets are too many for an exhaustive search, which "
+                f"takes spaces of up to {LARGEST:,}; choose guided"
+            )
 
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator
@@ -47,21 +41,14 @@ class Exhaustive:
             ConfigError: The space has more than `LARGEST` subnets.
             BudgetError: Nothing fits a budget.
         """
-        refuse_large(problem.space)
+        self.check(problem.space)
         archive = Archive.of(problem, trials)
         left = problem.left(archive.genomes)[: self.generation]
         return problem.space.subnets(problem.space.genomes_at(left))
 
 
-@dataclass(frozen=True)
-class RandomSearch:
-    """Distinct random subnets that fit.
-
-    Attributes:
-        generation: Subnets in a proposal.
-    """
-
-    generation: int = 100
+class RandomSearch(Searcher):
+    """Distinct random subnets that fit."""
 
     def propose(
         self, problem: Problem, trials: Sequence[Evaluated], rng: np.random.Generator
