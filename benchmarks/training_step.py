@@ -38,7 +38,9 @@ from gancompress.losses import discriminator_gan_loss, feature_distillation, gen
 from gancompress.losses.terms.activations import MatchedActivations
 from gancompress.models import build_generator, init_weights
 from gancompress.training.distill import DistillTask, Recipe
-from gancompress.training.student import activations, make_student
+from gancompress.training.networks import activations
+from gancompress.training.sampling import SubnetSampler
+from gancompress.training.student import make_student
 
 
 def make_task(schedule: str, precision: str) -> DistillTask:
@@ -53,9 +55,11 @@ def make_task(schedule: str, precision: str) -> DistillTask:
         ),
         network,
     )
+    sampling = SamplingOptions(schedule=schedule)  # type: ignore[arg-type]
     recipe = Recipe(
         DistillLossOptions(gan_mode="lsgan", lambda_recon=10, lambda_distill=0.01),
-        SamplingOptions(schedule=schedule),  # type: ignore[arg-type]
+        SubnetSampler(student.net, sampling),
+        sampling.inplace,
         ScheduleOptions(num_images=1, precision=precision),  # type: ignore[arg-type]
         1,
     )
@@ -68,11 +72,11 @@ def published_step(task: DistillTask, optims: list[torch.optim.Adam], batch: Bat
     """One step as published: see the top of this file."""
     assert task.adversary is not None
     assert batch.real_b is not None
-    subnet = task.net.space.sample(random.Random(0))
+    view = task.recipe.sampler(random.Random(0), 0.0)[0]
     layers = tuple(tap.student for tap in task.taps)
     wanted = activations(task.teacher, batch.real_a, (*layers, "model.27"))
     target = wanted["model.27"]
-    out, features = task.net.with_features(batch.real_a, subnet, layers)
+    out, features = view(batch.real_a, layers)
     for optim in optims:
         optim.zero_grad()
     judge = task.adversary.discriminator
@@ -83,7 +87,7 @@ def published_step(task: DistillTask, optims: list[torch.optim.Adam], batch: Bat
     for i, name in enumerate(layers):
 
         def adapter(x: Tensor, i: int = i) -> Tensor:
-            return matched.adapt(i, x, subnet)
+            return matched.adapt(i, x, view)
 
         loss = loss + 0.01 * feature_distillation(features[name], wanted[name], adapter)
     loss.backward()
@@ -111,8 +115,8 @@ def main() -> None:
     rng = torch.Generator().manual_seed(0)
     steps: dict[str, Callable[[], object]] = {
         "published, 1 subnet": lambda: published_step(plain, optims, batch),
-        "ours, 1 subnet": lambda: ours["uniform"].step(batch, rng),
-        "ours, sandwich of 3": lambda: ours["sandwich"].step(batch, rng),
+        "ours, 1 subnet": lambda: ours["uniform"].step(batch, rng, 0.0),
+        "ours, sandwich of 3": lambda: ours["sandwich"].step(batch, rng, 0.0),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_number in range(args.rounds + 1):

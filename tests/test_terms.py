@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -49,14 +50,15 @@ from gancompress.losses.terms import (
 )
 from gancompress.losses.terms.activations import MatchedActivations
 from gancompress.training.adversary import Adversary
+from gancompress.training.networks import SubnetView, WholeView
 from gancompress.training.precision import autocast
-from gancompress.training.sampling import SCHEDULES, sample_subnets
+from gancompress.training.sampling import SCHEDULES, SubnetSampler
 from runs import tiny_generator
 
 CPU = torch.device("cpu")
 Array = NDArray[np.float64]
 SIDE = 16
-TAPS = (Tap("layers.0", "layers.0", 8), Tap("layers.3", "layers.3", 12))
+TAPS = (Tap("layers.0", "layers.0", 8, 8), Tap("layers.3", "layers.3", 12, 12))
 SHARE = 0.3
 every_term = pytest.mark.parametrize("name", TERMS)
 
@@ -64,9 +66,9 @@ every_term = pytest.mark.parametrize("name", TERMS)
 # -- what terms are built from and shown ------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def net() -> Supernet:
-    return Supernet(tiny_generator(), torch.empty(1, 3, 16, 16), widths=(0.5, 1.0), divisor=2)
+NET = Supernet(tiny_generator(), torch.empty(1, 3, 16, 16), widths=(0.5, 1.0), divisor=2)
+FULL = SubnetView(NET, NET.space.largest())
+NARROW = SubnetView(NET, NET.space.smallest())
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def in_precision(name: str) -> Callable[[], AbstractContextManager[object]]:
 
 
 @pytest.fixture
-def setting(net: Supernet, observers: Observers) -> Setting:
-    return Setting(DistillLossOptions(), SHARE, 2, net, TAPS, False, observers)
+def setting(observers: Observers) -> Setting:
+    return Setting(DistillLossOptions(), SHARE, 2, TAPS, False, observers)
 
 
 @dataclass
@@ -144,10 +146,8 @@ def as_output(side: Side, setting: Setting, largest: Tensor | None = None) -> Ou
     """With gradients to everything that is shown; the subnet is as wide as the activations."""
     image = tensors(side.image)[0].requires_grad_()
     activations = [t.requires_grad_() for t in tensors(side.activations)]
-    space = setting.net.space
-    full = len(side.activations[0][0]) == 8
-    subnet = space.largest() if full else space.smallest()
-    output = Output(image, image, activations, setting.observers, subnet, largest)
+    view = FULL if len(side.activations[0][0]) == 8 else NARROW
+    output = Output(image, image, activations, setting.observers, view, largest)
     vars(output).update(
         features=[t.requires_grad_() for t in tensors(side.features)],
         judged=[t.requires_grad_() for t in tensors(side.judged)],
@@ -428,9 +428,7 @@ def test_term_is_finite_for_flat_images_and_silent_activations(
     for goal in goals:
         image = flat.clone().requires_grad_()
         activations = [t.clone().requires_grad_() for t in silent]
-        output = Output(
-            flat, image, activations, observers, setting.net.space.smallest(), flat.clone()
-        )
+        output = Output(flat, image, activations, observers, NARROW, flat.clone())
         value = value_of(term, output, goal)
         value.backward()
         assert bool(torch.isfinite(value))
@@ -466,7 +464,7 @@ def test_networks_look_at_an_image_once_for_all_terms(setting: Setting) -> None:
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     contexts = terms.prepare(Goal(image, image, [], observers, torch.Generator()))
     assert calls == {"backbone": 1, "judge": 1}
-    terms(Output(image, image, [], observers, setting.net.space.largest(), None), contexts)
+    terms(Output(image, image, [], observers, FULL, None), contexts)
     assert calls == {"backbone": 2, "judge": 2}
     for hook in hooks:
         hook.remove()
@@ -519,12 +517,11 @@ def test_places_that_are_compared_depend_on_the_steps_random_numbers_alone(
         torch.randn(2, 8, 20, 20),
         torch.randn(2, 4, 20, 20),
     )
-    subnet = setting.net.space.smallest()
 
     def value(seed: int) -> float:
         rng = torch.Generator().manual_seed(seed)
         goal = Goal(image, image, [theirs], setting.observers, rng)
-        output = Output(image, image, [ours], setting.observers, subnet, None)
+        output = Output(image, image, [ours], setting.observers, NARROW, None)
         return float(value_of(TERMS["consistency"](setting), output, goal))
 
     before = torch.get_rng_state()
@@ -630,48 +627,76 @@ def test_total_is_the_weighted_sum(with_heads: Setting) -> None:
     assert float(terms.total(values).detach()) == pytest.approx(wanted, rel=1e-5)
 
 
-# -- which subnets ----------------------------------------------------------------------------
+# -- which networks ---------------------------------------------------------------------------
+
+
+def sampled(schedule: Any, seed: int, count: int = 3, net: Supernet = NET) -> list[Subnet]:
+    sampler = SubnetSampler(net, SamplingOptions(schedule=schedule, num_random=count))
+    views = sampler(random.Random(seed), 0.5)
+    assert all(isinstance(view, SubnetView) and view.net is net for view in views)
+    return [view.subnet for view in views if isinstance(view, SubnetView)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_subnets_of_a_step_depend_on_its_random_numbers_alone(net: Supernet, schedule: Any) -> None:
-    options = SamplingOptions(schedule=schedule, num_random=3)
-    drawn = [sample_subnets(net.space, options, random.Random(seed)) for seed in range(30)]
+def test_subnets_of_a_step_depend_on_its_random_numbers_alone(schedule: str) -> None:
+    drawn = [sampled(schedule, seed) for seed in range(30)]
     state = random.getstate()
     random.seed(99)
-    again = [sample_subnets(net.space, options, random.Random(seed)) for seed in range(30)]
+    again = [sampled(schedule, seed) for seed in range(30)]
     random.setstate(state)
     assert drawn == again
     assert len({tuple(subnets) for subnets in drawn}) > 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_sandwich_is_the_largest_random_ones_and_the_smallest(net: Supernet, count: int) -> None:
-    options = SamplingOptions(num_random=count)
-    first, *middle, last = sample_subnets(net.space, options, random.Random(0))
-    assert (first, last) == (net.space.largest(), net.space.smallest())
-    assert len(middle) == count
+def test_sandwich_is_the_largest_random_ones_and_the_smallest(count: int) -> None:
+    first, *middle, last = sampled("sandwich", 0, count)
+    assert (first, last) == (NET.space.largest(), NET.space.smallest())
     rng = random.Random(0)
-    assert middle == [net.space.sample(rng) for _ in range(count)]
+    assert middle == [NET.space.sample(rng) for _ in range(count)]
 
 
-def test_uniform_schedule_reaches_every_subnet(net: Supernet) -> None:
-    options, rng = SamplingOptions(schedule="uniform"), random.Random(0)
-    drawn = [sample_subnets(net.space, options, rng) for _ in range(60 * net.space.size)]
+def test_uniform_schedule_reaches_every_subnet() -> None:
+    drawn = [sampled("uniform", seed) for seed in range(60 * NET.space.size)]
     assert {len(subnets) for subnets in drawn} == {1}
-    counts = {subnet: 0 for subnets in drawn for subnet in subnets}
-    for (subnet,) in drawn:
-        counts[subnet] += 1
-    assert len(counts) == net.space.size
+    counts = Counter(subnet for (subnet,) in drawn)
+    assert len(counts) == NET.space.size
     assert min(counts.values()) > 30
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_space_of_one_subnet_is_trained_as_it_is(schedule: Any) -> None:
+def test_space_of_one_subnet_is_trained_as_it_is(schedule: str) -> None:
     alone = Supernet(tiny_generator(), torch.empty(1, 3, 16, 16), widths=(1.0,), divisor=1)
-    options = SamplingOptions(schedule=schedule, num_random=3)
-    subnets: list[Subnet] = sample_subnets(alone.space, options, random.Random(0))
-    assert subnets == [alone.space.largest()]
+    assert sampled(schedule, 0, net=alone) == [alone.space.largest()]
+
+
+def test_schedule_is_told_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def note(space: object, options: object, rng: object, progress: float) -> list[Subnet]:
+        told.append(progress)
+        return []
+
+    monkeypatch.setitem(SCHEDULES, "sandwich", note)
+    sampler = SubnetSampler(NET, SamplingOptions())
+    for progress in (0.0, 0.25):
+        assert sampler(random.Random(0), progress) == []
+    assert told == [0.0, 0.25]
+
+
+@pytest.mark.parametrize("name", ["largest", "smallest"])
+def test_extracted_subnet_is_seen_as_its_view_in_the_supernet_is(name: str) -> None:
+    subnet: Subnet = getattr(NET.space, name)()
+    inside, alone = SubnetView(NET, subnet), WholeView(NET.extract(subnet))
+    layers, x = [tap.student for tap in TAPS], torch.rand(2, 3, 16, 16)
+    (image, found), (wanted, features) = inside(x, layers), alone(x, layers)
+    assert torch.equal(image, wanted)
+    for tap in TAPS:
+        assert torch.equal(found[tap.student], features[tap.student])
+        weight = torch.rand(tap.channels, tap.width, 1, 1)
+        narrow = inside.narrow(weight, tap.student)
+        assert narrow.shape[1] == found[tap.student].shape[1]
+        assert torch.equal(alone.narrow(narrow, tap.student), narrow)
 
 
 # -- the adversary ----------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, ScheduleOptions, Section, StudentOptions
 from gancompress.data import Batch, ImageSet, load_split, to_float, to_uint8
-from gancompress.elastic import Subnet, calibrate, capture, trace
+from gancompress.elastic import calibrate, capture, trace
 from gancompress.errors import (
     CheckpointError,
     ConfigError,
@@ -45,13 +45,13 @@ from gancompress.losses.terms import TERMS
 from gancompress.models import GENERATORS, build_generator, init_weights
 from gancompress.models.resnet import CONFIG_SETS
 from gancompress.training import loop
+from gancompress.training.averaging import Ema
 from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
-from gancompress.training.precision import Ema
+from gancompress.training.networks import View, activations
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
-from gancompress.training.sampling import sample_subnets
 from gancompress.training.stages import finetune, train_supernet, train_teacher
-from gancompress.training.student import activations, default_taps, make_student
+from gancompress.training.student import default_taps, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask, TeacherTask
 from options.cartoon.generator import CartoonGenerator
 from runs import (
@@ -503,14 +503,15 @@ def test_learning_rate_is_constant_then_falls_to_zero(
     assert learning_rate(schedule, images) == pytest.approx(0.002 * factor)
 
 
-def test_every_step_uses_the_learning_rate_of_its_image(
+def test_every_step_uses_the_learning_rate_and_knows_the_progress_of_its_image(
     prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = prepared("pix2pix")
-    seen = []
+    seen, passed = [], []
     task: Any = trainer.task
 
-    def note(batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+    def note(batch: Batch, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
+        passed.append(progress)
         groups = task.optim_g.param_groups + task.optim_d.param_groups
         seen.append([group["lr"] for group in groups])
         return {}
@@ -519,6 +520,7 @@ def test_every_step_uses_the_learning_rate_of_its_image(
     trainer.fit()
     wanted = [0.001, 0.001, 0.001, 0.001, 0.001, 0.0005]
     assert [set(rates) for rates in seen] == [{lr} for lr in wanted]
+    assert passed == [images / 12 for images in range(0, 12, 2)]
 
 
 def test_log_has_the_rate_of_the_training_alone(
@@ -600,7 +602,7 @@ SUPERNET_LOSSES = [
 
 def stepped(trainer: Trainer) -> dict[str, float]:
     """Losses of one step."""
-    losses = trainer.task.step(trainer.stream.batch(0, 2), torch.Generator().manual_seed(0))
+    losses = trainer.task.step(trainer.stream.batch(0, 2), torch.Generator().manual_seed(0), 0.0)
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
@@ -644,7 +646,7 @@ def test_distillation_step_is_finite_and_moves_what_it_trains(
     monkeypatch.chdir(world.folder)
     trainer = prepared(kind, *sets)
     task: Any = trainer.task
-    trained = {"generator": task.net.generator, "average": task.ema.module}
+    trained = {"generator": task.student.generator, "average": task.ema.module}
     if "loss.lambda_distill=0" not in sets:
         trained["adapters"] = task.terms
     if "loss.lambda_gan=0" not in sets:
@@ -667,7 +669,7 @@ def test_step_with_every_term_is_finite_and_moves_what_it_trains(
     task: Any = trainer.task
     observers = task.observers
     trained = {
-        "generator": task.net.generator,
+        "generator": task.student.generator,
         "average": task.ema.module,
         "adapters": task.terms,
         "discriminator": task.adversary.discriminator,
@@ -706,9 +708,9 @@ def test_every_term_trains_the_student_alone_and_runs_only_what_it_needs(
     runs = []
     task.teacher.register_forward_hook(lambda *_: runs.append("whole"))
     next(task.teacher.children())[0].register_forward_hook(lambda *_: runs.append("begun"))
-    before = snapshot({"generator": task.net.generator})
+    before = snapshot({"generator": task.student.generator})
     assert stepped(trainer).keys() == {f"G_{name}"}
-    assert changed(before, snapshot({"generator": task.net.generator}))
+    assert changed(before, snapshot({"generator": task.student.generator}))
     needed = TERMS[name].needs
     assert runs == (["begun"] if "activations" in needed else [])
     assert (task.observers.backbone is not None) == ("backbone" in needed)
@@ -732,9 +734,9 @@ def test_no_taps_for_what_compares_activations_is_refused(
 def test_adversary_alone_trains_the_student(prepared: Callable[..., Trainer]) -> None:
     trainer = prepared("supernet", *ALONE[1:])
     task: Any = trainer.task
-    before = snapshot({"generator": task.net.generator})
+    before = snapshot({"generator": task.student.generator})
     assert stepped(trainer).keys() == {"G_gan", "D"}
-    assert changed(before, snapshot({"generator": task.net.generator}))
+    assert changed(before, snapshot({"generator": task.student.generator}))
 
 
 JUDGE_ALONE = ("loss.lambda_gan=0", "loss.terms={discriminator: 1}")
@@ -824,9 +826,9 @@ def test_shared_forward_gives_the_gradients_of_two_separate_ones(
         monkeypatch.setattr(optim, "step", lambda: None)
     rng = torch.Generator().manual_seed(5)
     numbers = random.Random(rng.initial_seed())
-    (subnet,) = sample_subnets(task.net.space, task.recipe.sampling, numbers)
-    task.step(batch, rng)
-    generator, judge = separate_gradients(task, batch, subnet)
+    (view,) = task.recipe.sampler(numbers, 0.0)
+    task.step(batch, rng, 0.0)
+    generator, judge = separate_gradients(task, batch, view)
     for parameter, wanted in (*generator, *judge):
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         scale = float(wanted.abs().max().clamp_min(1e-3))
@@ -836,7 +838,7 @@ def test_shared_forward_gives_the_gradients_of_two_separate_ones(
 Gradients = Iterator[tuple[nn.Parameter, Tensor]]
 
 
-def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple[Gradients, ...]:
+def separate_gradients(task: DistillTask, batch: Batch, view: View) -> tuple[Gradients, ...]:
     """Gradients of generator and discriminator from one forward of the latter for each."""
     assert task.adversary is not None
     loss, judge = task.recipe.loss, task.adversary.discriminator
@@ -849,14 +851,14 @@ def separate_gradients(task: DistillTask, batch: Batch, subnet: Subnet) -> tuple
         result: Tensor = judge(seen)
         return result
 
-    out, features = task.net.with_features(batch.real_a, subnet, [tap.student for tap in task.taps])
+    out, features = view(batch.real_a, [tap.student for tap in task.taps])
     loss_d = discriminator_gan_loss(loss.gan_mode, scores(batch.real_b), scores(out.detach()))
     total = loss.lambda_gan * generator_gan_loss(loss.gan_mode, scores(out))
     total = total + loss.lambda_recon * recon_loss(loss.recon)(out, batch.pseudo_b)
     with torch.no_grad(), capture(task.teacher, [tap.teacher for tap in task.taps]) as wanted:
         task.teacher(batch.real_a)
     for index, tap in enumerate(task.taps):
-        adapted = adapters.adapt(index, features[tap.student], subnet)
+        adapted = adapters.adapt(index, features[tap.student], view)
         distance = feature_distillation(adapted, wanted[tap.teacher], lambda x: x)
         total = total + loss.lambda_distill * distance
 
@@ -958,7 +960,7 @@ def test_start_from_continues_another_supernet(
 ) -> None:
     earlier = world.whole("supernet")
     task: Any = prepared("supernet", f"start_from={earlier}").task
-    for name, module in (("weights", task.net.generator), ("adapters", task.terms)):
+    for name, module in (("weights", task.student.generator), ("adapters", task.terms)):
         tensors, _ = load_tensors(earlier / f"{name}.safetensors")
         assert all(torch.equal(module.state_dict()[key], tensors[key]) for key in tensors)
     with pytest.raises(CheckpointError, match="does not fit this network"):

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from gancompress.checkpoint.network import WEIGHTS_NAMES, Network, as_supernet, load_network
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions, build
 from gancompress.data import Splits, load_split, make_splits, spread, to_float
-from gancompress.elastic import Supernet, calibrated
+from gancompress.elastic import calibrate as calibrate_norms
+from gancompress.elastic import calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 
@@ -57,12 +58,14 @@ def load_model(
         net = as_supernet(network)
         chosen = net.space.parse(subnet) if subnet else net.space.largest()
         if calibrate:
-            network.module = calibrated(net, chosen, calibration_images(path, net))
+            network.module = calibrated(net, chosen, calibration_images(path, net.generator))
         else:
             network.module = net.extract(chosen).eval()
         network.header = {**network.header, "subnet": str(chosen)}
     elif subnet is not None:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
+    elif calibrate and run_stage(path) == "finetune":  # it has the statistics of a few images
+        calibrate_norms(network.module, calibration_images(path, network.module))
     return network
 
 
@@ -157,18 +160,18 @@ def _warn_of_new_lists(run: Path) -> None:
     )
 
 
-def calibration_images(run: Path, net: Supernet) -> Iterator[Tensor]:
-    """Training inputs for a subnet's statistics; nothing is read if it keeps none.
+def calibration_images(run: Path, generator: nn.Module) -> Iterator[Tensor]:
+    """Training inputs for a generator's statistics; nothing is read if it keeps none.
 
     Raises:
         ConfigError: There are statistics to calibrate, but the path is no run folder with data.
     """
-    if not norms_with_statistics(net.generator):
+    if not norms_with_statistics(generator):
         return
     found = run_data(run)
     if found is None:
         raise ConfigError(f"{run} is no run folder, and batch norms need its training data")
-    data, device = found[0], next(net.parameters()).device
+    data, device = found[0], next(generator.parameters()).device
     yield from calibration_batches(data, device, run_splits(run, data))
 
 

@@ -1,4 +1,4 @@
-"""Distillation into the once-for-all student, and of a single extracted subnet (finetune)."""
+"""One step of distillation: sampled networks, terms of the loss, adversary, average."""
 
 from __future__ import annotations
 
@@ -13,30 +13,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancompress.checkpoint.files import Json, save_tensors
+from gancompress.checkpoint.files import save_tensors
 from gancompress.checkpoint.network import (
     Discriminator,
     continue_modules,
-    describe_space,
     save_discriminator,
     save_network,
 )
 from gancompress.checkpoint.run import RunFolder
-from gancompress.config import DistillLossOptions, SamplingOptions, ScheduleOptions
-from gancompress.data import Batch, Split, spread, to_float, translate_batches
-from gancompress.elastic import SearchSpace, Subnet, Supernet, ready_subnet
+from gancompress.config import DistillLossOptions, ScheduleOptions
+from gancompress.data import Batch, Split
 from gancompress.errors import ConfigError
 from gancompress.losses.perceptual import PerceptualLoss
-from gancompress.losses.terms import Goal, Need, Observers, Output, Setting, Tap, Terms, needs
-from gancompress.metrics import metric
+from gancompress.losses.terms import (
+    Goal,
+    Need,
+    Observers,
+    Output,
+    Setting,
+    Tap,
+    Terms,
+    View,
+    needs,
+)
 from gancompress.training.adversary import Adversary
+from gancompress.training.averaging import Ema
+from gancompress.training.held_out import HeldOut
 from gancompress.training.loop import Losses
-from gancompress.training.precision import Ema, autocast
-from gancompress.training.sampling import sample_subnets
-from gancompress.training.sheets import sheet
-from gancompress.training.student import Student, activations, default_taps, split_tap
-
-MAX_EVALUATED = 32
+from gancompress.training.networks import Student, activations
+from gancompress.training.precision import autocast
+from gancompress.training.sampling import Sampler
+from gancompress.training.student import default_taps, split_tap
 
 
 @dataclass(frozen=True)
@@ -45,26 +52,28 @@ class Recipe:
 
     Attributes:
         loss: Losses and their weights.
-        sampling: Which subnets one step trains.
+        sampler: Which networks one step trains.
+        inplace: Weight of the largest subnet as a teacher.
         schedule: Learning rate, precision, averaging.
         num_samples: Rows of the sample sheet.
     """
 
     loss: DistillLossOptions
-    sampling: SamplingOptions
+    sampler: Sampler
+    inplace: float
     schedule: ScheduleOptions
     num_samples: int
 
 
 class DistillTask:
-    """Trains sampled subnets to make the teacher's images.
+    """Trains sampled networks to make the teacher's images.
 
     One step runs the teacher once (only as far as its last compared layer, and not at all where no
-    term compares any), then for each sampled subnet one forward of the subnet and of the
-    discriminator, whose graph gives both the discriminator's gradient and the generator's.
+    term compares any), then for each sampled network one forward of it and of the discriminator,
+    whose graph gives both the discriminator's gradient and the generator's.
 
     Args:
-        student: The supernet and its teacher.
+        student: The student and its teacher.
         judge: The discriminator; None where neither the adversarial loss nor a term needs it.
         held_out: Images for evaluation, whole.
         recipe: Losses, sampling, schedule.
@@ -94,17 +103,15 @@ class DistillTask:
         self.autocast = partial(autocast, schedule.precision, device)
         self.observers = self._make_observers(needed)
         self.taps = self._find_taps() if "activations" in needed else ()
-        self.terms = Terms(
-            Setting(
-                loss=loss,
-                inplace=recipe.sampling.inplace,
-                batch_size=schedule.batch_size,
-                net=self.net,
-                taps=self.taps,
-                inherited=student.inherited,
-                observers=self.observers,
-            )
-        ).to(device)
+        setting = Setting(
+            loss=loss,
+            inplace=recipe.inplace,
+            batch_size=schedule.batch_size,
+            taps=self.taps,
+            inherited=student.inherited,
+            observers=self.observers,
+        )
+        self.terms = Terms(setting).to(device)
         self.adversary = None
         if judge is not None and loss.lambda_gan:
             self.adversary = Adversary(judge, loss, schedule, held_out.paired, device)
@@ -113,41 +120,40 @@ class DistillTask:
         trained = [*self.net.parameters(), *self.terms.parameters()]
         betas = (schedule.beta1, 0.999)
         self.optim_g = torch.optim.Adam(trained, lr=schedule.lr, betas=betas, fused=True)
-        self.ema = Ema(self.net.generator, schedule.ema)
+        self.ema = Ema(student.generator, schedule.ema)
         self.steps = 0
-        self._teacher_images: Tensor | None = None
+        self._evaluation = HeldOut(held_out, student, device)
 
     # -- one step -----------------------------------------------------------------------
 
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
-        """Train the subnets that the schedule samples on one batch."""
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
+        """Train the networks that are sampled on one batch."""
         goal = self._goal(batch, rng)
         contexts = self.terms.prepare(goal)
-        numbers = random.Random(rng.initial_seed())
-        subnets = sample_subnets(self.net.space, self.recipe.sampling, numbers)
+        views = self.recipe.sampler(random.Random(rng.initial_seed()), progress)
         for optim in self._optimisers():
             optim.zero_grad(set_to_none=True)
         sums: Losses = {}
         largest: Tensor | None = None
-        for subnet in subnets:
-            output = self._output(goal.inputs, subnet, largest)
+        for view in views:
+            output = self._output(goal.inputs, view, largest)
             losses = self.terms(output, contexts)
             total = self.terms.total(losses)
             losses = {f"G_{name}": value for name, value in losses.items()}
             if self.adversary is not None:
-                game, played = self.adversary.play(goal.inputs, output.image, len(subnets))
+                game, played = self.adversary.play(goal.inputs, output.image, len(views))
                 losses, total = {**losses, **played}, total + game
             total.backward()
             largest = output.image.detach() if largest is None else largest
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach() / len(subnets)
+                sums[name] = sums.get(name, 0) + value.detach() / len(views)
         if self.adversary is not None:
             assert batch.real_b is not None
             real = batch.real_b.to(self.device)
             sums["D"] = sums["D"] + self.adversary.see_real(goal.inputs, real)
         for optim in self._optimisers():
             optim.step()
-        self.ema.update(self.net.generator, self.steps)
+        self.ema.update(self.student.generator, self.steps)
         self.steps += 1
         return sums
 
@@ -163,12 +169,12 @@ class DistillTask:
             features = [found[layer] for layer in layers]
         return Goal(inputs, target.to(self.device), features, self.observers, rng)
 
-    def _output(self, inputs: Tensor, subnet: Subnet, largest: Tensor | None) -> Output:
+    def _output(self, inputs: Tensor, view: View, largest: Tensor | None) -> Output:
         layers = [tap.student for tap in self.taps]
         with self.autocast():
-            image, found = self.net.with_features(inputs, subnet, layers)
+            image, found = view(inputs, layers)
         features = [found[layer] for layer in layers]
-        return Output(inputs, image.float(), features, self.observers, subnet, largest)
+        return Output(inputs, image.float(), features, self.observers, view, largest)
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         return [self.optim_g, *([self.adversary.optim] if self.adversary else [])]
@@ -189,19 +195,18 @@ class DistillTask:
     def _find_taps(self) -> tuple[Tap, ...]:
         given = self.recipe.loss.taps
         if given is None:
-            given = default_taps(self.net.generator, self.net.traced)
+            given = default_taps(self.student.generator, self.student.traced)
         if not given:
             raise ConfigError(
                 "loss.taps is empty, but activations of its layers are to be compared; name some, "
                 "or set the weights of what compares them to 0, such as loss.lambda_distill=0"
             )
-        pairs = [split_tap(tap) for tap in given]
-        example = torch.zeros(self.net.example_shape, device=self.device)
-        found = activations(self.teacher, example, tuple(teacher for _, teacher in pairs))
-        for layer, _ in pairs:
-            if layer not in self.net.traced.outputs:
-                raise ConfigError(f"loss.taps: layer '{layer}' of the student has no elastic width")
-        return tuple(Tap(ours, theirs, found[theirs].shape[1]) for ours, theirs in pairs)
+        ours, theirs = zip(*map(split_tap, given), strict=True)
+        widths = self.student.channels(ours)
+        example = torch.zeros(self.student.example_shape, device=self.device)
+        found = activations(self.teacher, example, theirs)
+        channels = [found[layer].shape[1] for layer in theirs]
+        return tuple(map(Tap, ours, theirs, widths, channels))
 
     def start_from(self, folder: Path) -> None:
         """Continue the weights, adapters and discriminator of another supernet's run.
@@ -212,12 +217,12 @@ class DistillTask:
         continue_modules(
             folder,
             {
-                "weights": self.net.generator,
+                "weights": self.student.generator,
                 "adapters": self.terms if list(self.terms.parameters()) else None,
                 "discriminator": self.adversary.discriminator if self.adversary else None,
             },
         )
-        self.ema = Ema(self.net.generator, self.recipe.schedule.ema)
+        self.ema = Ema(self.student.generator, self.recipe.schedule.ema)
 
     # -- for the loop -------------------------------------------------------------------
 
@@ -227,55 +232,18 @@ class DistillTask:
             for group in optim.param_groups:
                 group["lr"] = lr
 
-    def _shown_subnets(self) -> dict[str, Subnet]:
-        space = self.net.space
-        if space.size == 1:
-            return {"subnet": space.largest()}
-        middle = Subnet(tuple(d.choices[(len(d.choices) - 1) // 2] for d in space.dimensions))
-        return {"largest": space.largest(), "middle": middle, "smallest": space.smallest()}
-
-    @torch.no_grad()
-    def _translate(self, inputs: Tensor) -> dict[str, Tensor]:
-        space: SearchSpace = self.net.space
-        net = Supernet(self.ema.module, torch.empty(self.net.example_shape), space=space).eval()
-        results = {}
-        for name, subnet in self._shown_subnets().items():
-            generator = ready_subnet(net, subnet, [to_float(inputs).to(self.device)])
-            results[name] = translate_batches(
-                generator, inputs, self.device, batch_size=1, require_finite=False
-            )
-        return results
-
-    def _teacher_outputs(self, inputs: Tensor) -> Tensor:
-        if self._teacher_images is None:
-            self._teacher_images = translate_batches(
-                self.teacher, inputs, self.device, batch_size=1
-            )
-        return self._teacher_images
-
-    def _held_out_inputs(self) -> Tensor:
-        inputs = self.held_out.inputs
-        return inputs.take(spread(len(inputs), MAX_EVALUATED))
-
     def evaluate(self) -> dict[str, float]:
-        """Distance to the teacher of the largest, a middle and the smallest subnet."""
-        inputs = self._held_out_inputs()
-        wanted = self._teacher_outputs(inputs)
-        outputs = self._translate(inputs)
-        distance = metric("teacher_mae")
-        return {f"mae_{name}": distance(out, wanted) for name, out in outputs.items()}
+        """Distances to the teacher, see `HeldOut`."""
+        return self._evaluation.scores(self.ema.module)
 
     def samples(self) -> Tensor:
-        """Rows of input, teacher, and subnets from the largest to the smallest."""
-        inputs = self._held_out_inputs()
-        rows = spread(len(inputs), self.recipe.num_samples)
-        wanted = self._teacher_outputs(inputs)[rows]
-        return sheet([inputs[rows], wanted, *self._translate(inputs[rows]).values()])
+        """A sheet of examples, see `HeldOut`."""
+        return self._evaluation.samples(self.ema.module, self.recipe.num_samples)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, average, adapters and optimisers."""
         return {
-            "generator": self.net.generator.state_dict(),
+            "generator": self.student.generator.state_dict(),
             "adapters": self.terms.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optim_g": self.optim_g.state_dict(),
@@ -285,7 +253,7 @@ class DistillTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.net.generator.load_state_dict(state["generator"])
+        self.student.generator.load_state_dict(state["generator"])
         self.terms.load_state_dict(state["adapters"])
         self.ema.module.load_state_dict(state["ema"])
         self.optim_g.load_state_dict(state["optim_g"])
@@ -293,13 +261,10 @@ class DistillTask:
         if self.adversary is not None:
             self.adversary.load_state_dict(state)
 
-    def header(self) -> Json:
-        """What the weights file says besides its network."""
-        return {"space": describe_space(self.net.space)}
-
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Write the averaged generator, the adapters and the discriminator."""
-        header = {**self.header(), "image_size": self.held_out.inputs.size, "progress": progress}
+        facts = {"image_size": self.held_out.inputs.size, "progress": progress}
+        header = {**self.student.header(), **facts}
         save_network(run.weights, self.ema.module, self.student.description, **header)
         save_tensors(run.path / "adapters.safetensors", self.terms.state_dict(), {})
         if self.judge is not None:

@@ -27,8 +27,14 @@ Losses = dict[str, Tensor]
 class Task(Protocol):
     """What a stage gives the loop."""
 
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
-        """Update the weights with one batch; return scalar losses by name."""
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
+        """Update the weights with one batch; return scalar losses by name.
+
+        Args:
+            batch: Images.
+            rng: Source of everything random in this step.
+            progress: Share of the training that is over, in [0, 1).
+        """
 
     def set_learning_rate(self, lr: float) -> None:
         """Use this learning rate from the next step on."""
@@ -111,7 +117,8 @@ class Trainer:
         step_seed = mix(self.seed, self.images, 3)
         torch.manual_seed(step_seed)  # dropout draws from the global generator
         rng = torch.Generator().manual_seed(step_seed)
-        losses = self.task.step(self.stream.batch(self.images, batch_size), rng)
+        progress = self.images / self.schedule.total_images
+        losses = self.task.step(self.stream.batch(self.images, batch_size), rng, progress)
         self.images += batch_size
         self._steps += 1
         for name, value in losses.items():

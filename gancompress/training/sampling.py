@@ -1,16 +1,25 @@
-"""Which subnets one step trains: a function of the options and of random numbers alone."""
+"""What one step trains: a function of random numbers and of the training's progress alone."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from gancompress.config import SamplingOptions
-from gancompress.elastic import SearchSpace, Subnet
+from gancompress.elastic import SearchSpace, Subnet, Supernet
+from gancompress.losses.terms import View
 from gancompress.tables import lookup
+from gancompress.training.networks import SubnetView
+
+Sampler = Callable[[random.Random, float], Sequence[View]]
+"""Networks of one step, in the order in which they are trained, from random numbers and the share
+of the training that is over, in [0, 1)."""
 
 
-def _sandwich(space: SearchSpace, options: SamplingOptions, rng: random.Random) -> list[Subnet]:
+def _sandwich(
+    space: SearchSpace, options: SamplingOptions, rng: random.Random, progress: float
+) -> list[Subnet]:
     """The largest, `num_random` random ones and the smallest.
 
     Source: Yu & Huang, Universally Slimmable Networks, ICCV 2019.
@@ -19,25 +28,39 @@ def _sandwich(space: SearchSpace, options: SamplingOptions, rng: random.Random) 
     return [space.largest(), *middle, space.smallest()]
 
 
-def _uniform(space: SearchSpace, options: SamplingOptions, rng: random.Random) -> list[Subnet]:
+def _uniform(
+    space: SearchSpace, options: SamplingOptions, rng: random.Random, progress: float
+) -> list[Subnet]:
     """One random subnet."""
     return [space.sample(rng)]
 
 
-SCHEDULES: dict[str, Callable[[SearchSpace, SamplingOptions, random.Random], list[Subnet]]] = {
+SCHEDULES: dict[
+    str, Callable[[SearchSpace, SamplingOptions, random.Random, float], list[Subnet]]
+] = {
     "sandwich": _sandwich,
     "uniform": _uniform,
 }
 """Schedules by name."""
 
 
-def sample_subnets(
-    space: SearchSpace, options: SamplingOptions, rng: random.Random
-) -> list[Subnet]:
-    """The subnets of one step in the order in which they are trained.
+@dataclass(frozen=True)
+class SubnetSampler:
+    """Subnets of a supernet, by the schedule that the options name.
 
-    A space of one subnet gives that one, whatever the schedule.
+    Attributes:
+        net: The supernet.
+        options: The schedule and its numbers.
     """
-    if space.size == 1:
-        return [space.largest()]
-    return lookup(SCHEDULES, options.schedule, "sampling schedule")(space, options, rng)
+
+    net: Supernet
+    options: SamplingOptions
+
+    def __call__(self, rng: random.Random, progress: float) -> list[View]:
+        """See `Sampler`; a space of one subnet gives that one, whatever the schedule."""
+        space = self.net.space
+        if space.size == 1:
+            return [SubnetView(self.net, space.largest())]
+        schedule = lookup(SCHEDULES, self.options.schedule, "sampling schedule")
+        subnets = schedule(space, self.options, rng, progress)
+        return [SubnetView(self.net, subnet) for subnet in subnets]

@@ -24,9 +24,10 @@ from gancompress.metrics.segmentation import (
     pixel_accuracy,
     save_judge,
 )
+from gancompress.training.averaging import Ema
 from gancompress.training.labels import LabelSet, SegmentationStream, label_image, label_images
 from gancompress.training.loop import Losses, Trainer
-from gancompress.training.precision import Ema, autocast
+from gancompress.training.precision import autocast
 from gancompress.training.sheets import sheet
 
 BN_MOMENTUM = 0.1  # torchvision's 0.01 for MobileNetV3 keeps the start for hundreds of steps
@@ -90,7 +91,7 @@ class SegmenterTask:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
 
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update; `batch` is one of a `SegmentationStream`."""
         assert batch.real_b is not None
         photos = batch.real_a.to(self.device, memory_format=torch.channels_last)

@@ -28,21 +28,21 @@ from gancompress.config import (
     DataOptions,
     DistillLossOptions,
     FinetuneOptions,
-    SamplingOptions,
     SupernetOptions,
     TeacherOptions,
     load_options,
 )
 from gancompress.data import BatchStream, Split, Splits, load_split
-from gancompress.elastic import Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
 from gancompress.tables import lookup
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer
+from gancompress.training.networks import Student, SubnetStudent, WholeView
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
-from gancompress.training.student import Student, load_teacher, make_student
+from gancompress.training.sampling import SubnetSampler
+from gancompress.training.student import load_teacher, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,13 @@ def train_supernet(
         _keep_teacher(run, teacher)
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
-        recipe = Recipe(options.loss, options.sampling, options.schedule, options.log.num_samples)
+        recipe = Recipe(
+            options.loss,
+            SubnetSampler(student.net, options.sampling),
+            options.sampling.inplace,
+            options.schedule,
+            options.log.num_samples,
+        )
         splits = record_splits(run, options.data, options.teacher.weights)
         parts = _Distillation(student, judge, recipe, options.data, splits)
         return _distil(options, run, parts, device)
@@ -244,17 +250,21 @@ def finetune(
         torch.manual_seed(options.seed)
         before = load_options(SupernetOptions, options.supernet / "config.yaml")
         net, network = load_supernet(options.supernet, trusted)
-        small = net.extract(net.space.parse(options.subnet))
+        subnet = net.space.parse(options.subnet)
         teacher = load_network(options.supernet / TEACHER_FILE, trusted=trusted)
         _keep_teacher(run, teacher)
         stride = math.lcm(network.stride, teacher.stride)
-        example = torch.empty(example_shape(network.input_nc, stride))
-        alone = Supernet(small, example, widths=(1.0,), divisor=1)
-        student = Student(alone, network.description, stride, teacher.module, inherited=False)
+        student = SubnetStudent(
+            net.extract(subnet), network.description, stride, teacher.module, False,
+            example_shape(network.input_nc, stride), subnet,
+        )  # fmt: skip
         judge = None
         if _wants_judge(options.loss):
             judge = load_discriminator(RunFolder(options.supernet).discriminator)
-        recipe = Recipe(options.loss, SamplingOptions(), options.schedule, options.log.num_samples)
+        view = WholeView(student.net)
+        recipe = Recipe(
+            options.loss, lambda *_: [view], 0.0, options.schedule, options.log.num_samples
+        )
         splits = record_splits(run, before.data, options.supernet)
         parts = _Distillation(student, judge, recipe, before.data, splits)
         return _distil(options, run, parts, device)

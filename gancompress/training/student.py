@@ -6,12 +6,11 @@ import copy
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gancompress.checkpoint.files import Json
 from gancompress.checkpoint.network import (
     Network,
     build_network,
@@ -33,28 +32,10 @@ from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.models import GENERATORS, build_generator, family_of, init_weights
 from gancompress.models.configs import config_set
 from gancompress.tables import lookup
+from gancompress.training.networks import SupernetStudent
 
 logger = logging.getLogger(__name__)
 NUM_TAPS = 4
-
-
-@dataclass
-class Student:
-    """The supernet that is trained, and the teacher in the channel order that it starts from.
-
-    Attributes:
-        net: The supernet.
-        description: How to build its generator.
-        stride: What H and W of images for student and teacher must be multiples of.
-        teacher: The teacher; where the student inherits everything, its channels are sorted alike.
-        inherited: Whether the largest subnet started as the teacher itself.
-    """
-
-    net: Supernet
-    description: Json
-    stride: int
-    teacher: nn.Module
-    inherited: bool
 
 
 def load_teacher(source: TeacherSource, trusted: Collection[str] = ()) -> Network:
@@ -83,7 +64,7 @@ def load_teacher(source: TeacherSource, trusted: Collection[str] = ()) -> Networ
     return Network(module, {"module": source.module}, stride, source.module)
 
 
-def make_student(options: StudentOptions, teacher: Network) -> Student:
+def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     """Build the supernet of a teacher.
 
     Raises:
@@ -110,7 +91,7 @@ def make_student(options: StudentOptions, teacher: Network) -> Student:
     example = example_shape(section.input_nc, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
-    return Student(net, description, stride, source, inherited=False)
+    return SupernetStudent(net, description, stride, source, False, example)
 
 
 def _sorted_copy(teacher: Network) -> nn.Module:
@@ -125,7 +106,7 @@ def _sorted_copy(teacher: Network) -> nn.Module:
     return module
 
 
-def _same_student(options: StudentOptions, teacher: Network) -> Student:
+def _same_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     generator = copy.deepcopy(teacher.module)
     traced = trace(generator, teacher.example_shape)
     space = _space(options, generator, teacher.example_shape, traced)
@@ -136,7 +117,10 @@ def _same_student(options: StudentOptions, teacher: Network) -> Student:
         _start_anew(generator, teacher)
     generator.requires_grad_(True)
     net = Supernet(generator, torch.empty(teacher.example_shape), space=space)
-    return Student(net, teacher.description, teacher.stride, sorted_teacher, options.inherit)
+    return SupernetStudent(
+        net, teacher.description, teacher.stride, sorted_teacher, options.inherit,
+        teacher.example_shape,
+    )  # fmt: skip
 
 
 def _start_anew(generator: nn.Module, teacher: Network) -> None:
@@ -209,46 +193,3 @@ def split_tap(tap: str) -> tuple[str, str]:
     """Student layer and teacher layer of `layer` or `student_layer:teacher_layer`."""
     student, _, teacher = tap.partition(":")
     return student, teacher or student
-
-
-class _Enough(Exception):  # noqa: N818  # no error: ends a forward early
-    """All wanted activations are there."""
-
-
-@torch.no_grad()
-def activations(module: nn.Module, x: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Outputs of some layers (N, C, H, W) by name; the forward ends when the last one is there.
-
-    Raises:
-        ConfigError: The module has no such layer, or did not run it.
-    """
-    found: dict[str, Tensor] = {}
-    hooks = []
-
-    def keep(name: str) -> None:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            found[name] = output
-            if len(found) == len(layers):
-                raise _Enough
-
-        try:
-            hooks.append(module.get_submodule(name).register_forward_hook(hook))
-        except AttributeError:
-            raise ConfigError(
-                f"loss.taps: the network has no layer '{name}'\n  Where the two networks differ, "
-                "write student_layer:teacher_layer, or set loss.lambda_distill=0."
-            ) from None
-
-    try:
-        for name in layers:
-            keep(name)
-        module(x)
-    except _Enough:
-        pass
-    finally:
-        for handle in hooks:
-            handle.remove()
-    missing = [name for name in layers if name not in found]
-    if missing:
-        raise ConfigError(f"loss.taps: the forward never runs '{missing[0]}'")
-    return found

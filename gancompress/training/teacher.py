@@ -26,8 +26,9 @@ from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
+from gancompress.training.averaging import Ema
 from gancompress.training.loop import Losses
-from gancompress.training.precision import Ema, autocast
+from gancompress.training.precision import autocast
 from gancompress.training.sheets import sheet
 
 MAX_EVALUATED = 64
@@ -172,7 +173,7 @@ class TeacherTask(ABC):
         """Channels of what the discriminator sees."""
 
     @abstractmethod
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """Update the networks with one batch."""
 
 
@@ -201,7 +202,7 @@ class Pix2PixTask(TeacherTask):
         """Input and output channels together."""
         return self.options.generator.input_nc + self.options.generator.output_nc
 
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update of the discriminator, then one of the generator."""
         assert batch.real_b is not None
         loss, (generator, discriminator) = self.options.loss, self.networks.values()
@@ -251,7 +252,7 @@ class CycleGanTask(TeacherTask):
         """Output channels: unpaired images are judged by themselves."""
         return self.options.generator.output_nc
 
-    def step(self, batch: Batch, rng: torch.Generator) -> Losses:
+    def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update of both generators, then one of both discriminators."""
         assert batch.real_b is not None
         forth, back, judge_b, judge_a = self.networks.values()

@@ -26,7 +26,16 @@ from gancompress.losses.terms.consistency import RelationConsistency
 from gancompress.losses.terms.discriminator import DiscriminatorFeatures
 from gancompress.losses.terms.features import FeatureDistance
 from gancompress.losses.terms.gram import Gram
-from gancompress.losses.terms.interface import Goal, Need, Observers, Output, Setting, Tap, Term
+from gancompress.losses.terms.interface import (
+    Goal,
+    Need,
+    Observers,
+    Output,
+    Setting,
+    Tap,
+    Term,
+    View,
+)
 from gancompress.losses.terms.lpips import Lpips
 from gancompress.losses.terms.recon import Reconstruction
 from gancompress.losses.terms.relations import OutputRelations
@@ -110,6 +119,7 @@ __all__ = [
     "Tap",
     "Term",
     "Terms",
+    "View",
     "needs",
     "term_weights",
 ]

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gancompress.elastic import Subnet
 from gancompress.losses import feature_distillation
-from gancompress.losses.terms.interface import Goal, Need, Output, Setting, Term
+from gancompress.losses.terms.interface import Goal, Need, Output, Setting, Term, View
 from gancompress.models import init_weights
 
 
@@ -27,26 +26,17 @@ class MatchedActivations(Term[list[Tensor]]):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        net = setting.net
-        self.parts = [net.traced.outputs[tap.student] for tap in setting.taps]
-        widths = [
-            sum(p if isinstance(p, int) else net.full_width(p) for p in parts)
-            for parts in self.parts
-        ]
-        self.convs = [
-            nn.Conv2d(width, tap.channels, 1)
-            for width, tap in zip(widths, setting.taps, strict=True)
-        ]
+        self.convs = [nn.Conv2d(tap.width, tap.channels, 1) for tap in setting.taps]
         modules = init_weights(nn.ModuleList(self.convs))
         if setting.inherited:
             for conv in self.convs:
                 nn.init.dirac_(conv.weight)
         self.trained = {"convs": modules}
 
-    def adapt(self, index: int, features: Tensor, subnet: Subnet) -> Tensor:
+    def adapt(self, index: int, features: Tensor, view: View) -> Tensor:
         """The student's activations at a tap, (N, C_s, H, W) -> (N, C_t, H, W)."""
         conv = self.convs[index]
-        weight = self.setting.net.narrow(conv.weight, 1, self.parts[index], subnet)
+        weight = view.narrow(conv.weight, self.setting.taps[index].student)
         return F.conv2d(features, weight, conv.bias)
 
     def prepare(self, goal: Goal) -> list[Tensor]:
@@ -63,6 +53,6 @@ class MatchedActivations(Term[list[Tensor]]):
         with self.setting.observers.autocast():
             for i, (ours, theirs) in enumerate(zip(output.activations, context, strict=True)):
                 self.setting.taps[i].check(ours.shape, theirs.shape)
-                adapted = self.adapt(i, ours, output.subnet)
+                adapted = self.adapt(i, ours, output.view)
                 distances.append(feature_distillation(adapted, theirs, lambda x: x))
         return torch.stack(distances).sum()

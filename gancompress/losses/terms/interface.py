@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.config import DistillLossOptions
-from gancompress.elastic import Subnet, Supernet, capture
+from gancompress.elastic import capture
 from gancompress.errors import ConfigError
 from gancompress.losses import judged
 from gancompress.losses.perceptual import PerceptualLoss
@@ -29,11 +29,13 @@ class Tap:
     Attributes:
         student: Layer of the student.
         teacher: Layer of the teacher.
-        channels: Of the teacher's activations there.
+        width: Channels of the student's activations there, at full width.
+        channels: Of the teacher's.
     """
 
     student: str
     teacher: str
+    width: int
     channels: int
 
     def check(self, ours: torch.Size, theirs: torch.Size) -> None:
@@ -52,6 +54,18 @@ class Tap:
                 f"activations, '{self.teacher}' of the teacher {theirs[2]}x{theirs[3]}; "
                 "name layers of one size"
             )
+
+
+class View(ABC):
+    """A network that a step trains."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Translate (N, C, H, W), and give the activations of some layers by name."""
+
+    @abstractmethod
+    def narrow(self, weight: Tensor, layer: str) -> Tensor:
+        """Of a convolution (C_out, C_in, 1, 1) after a layer, what is for the channels in use."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +135,11 @@ class Output(_Seen):
     """What one subnet has made.
 
     Attributes:
-        subnet: Its widths.
+        view: The subnet.
         largest: The largest subnet's image of this step, detached; None for that subnet itself.
     """
 
-    subnet: Subnet
+    view: View
     largest: Tensor | None
 
 
@@ -137,7 +151,6 @@ class Setting:
         loss: The section `loss` of the options.
         inplace: Weight of the largest subnet as a teacher.
         batch_size: Images in a step.
-        net: The student.
         taps: Layers whose activations are compared; none where no term needs them.
         inherited: Whether the largest subnet started as the teacher itself.
         observers: Networks that look at images.
@@ -146,7 +159,6 @@ class Setting:
     loss: DistillLossOptions
     inplace: float
     batch_size: int
-    net: Supernet
     taps: tuple[Tap, ...]
     inherited: bool
     observers: Observers
