@@ -23,7 +23,7 @@ LAYERS = (
     {"losses", "data", "metrics", "cost", "checkpoint"},
     {"models"},
     {"elastic"},
-    {"config", "tables", "errors", "paths"},
+    {"config", "distributed", "tables", "errors", "paths"},
 )
 HEIGHT = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 

@@ -23,6 +23,7 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, ScheduleOptions
 from gancompress.data import Batch, Split
+from gancompress.distributed import average_gradients
 from gancompress.errors import ConfigError
 from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.terms import (
@@ -151,6 +152,7 @@ class DistillTask:
             assert batch.real_b is not None
             real = batch.real_b.to(self.device)
             sums["D"] = sums["D"] + self.adversary.see_real(goal.inputs, real)
+        average_gradients(self._optimisers())
         for optim in self._optimisers():
             optim.step()
         self.ema.update(self.student.generator, self.steps)

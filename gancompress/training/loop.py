@@ -19,6 +19,16 @@ from tqdm import tqdm
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import LogOptions, ScheduleOptions
 from gancompress.data import Batch, BatchStream, mix, save_image
+from gancompress.distributed import (
+    agreed,
+    any_rank,
+    averaged,
+    rank,
+    share_of,
+    shared,
+    under_torchrun,
+    whole_batches,
+)
 from gancompress.errors import GanCompressError, Interrupted
 
 Losses = dict[str, Tensor]
@@ -62,6 +72,14 @@ class Trainer:
     Step number k sees the batch, the random numbers and the learning rate that (seed, k) give, so
     a run that was killed continues from its last state to the very same weights.
 
+    Of several ranks each has an equal share of every batch, the first one its first images; the
+    task averages gradients over the ranks, and batch norms, dropout and image pools work as they
+    would for the whole batch. So all ranks have the same weights, which are those of one process
+    but for the order of additions. The first rank reads and writes the folder and evaluates, while
+    the others wait. A signal to any rank ends all of them after the same step, with its state
+    saved; where a rank dies the others end, and the last saved state is kept. Any number of ranks
+    that divides the batch size can continue a run.
+
     Attributes:
         task: What is trained.
         stream: Batches by position.
@@ -90,25 +108,27 @@ class Trainer:
             GanCompressError: A loss is no longer finite; the last good state is kept.
         """
         self._restore()
-        total = self.schedule.total_images
+        total, first = self.schedule.total_images, rank() == 0
         name = f"{self.run.path.parent.name}/{self.run.path.name}"
         bar = tqdm(
             total=total, initial=self.images, unit="img", desc=name, file=sys.stderr,
-            disable=None, mininterval=1,
+            disable=None if first else True, mininterval=1,
         )  # fmt: skip
         with graceful_stop() as stop, bar:
             while self.images < total:
                 self._advance()
                 bar.update(self.schedule.batch_size)
-                if stop.requested:
+                if any_rank(stop.requested):
                     self._checkpoint()
-                    raise Interrupted(
-                        f"stopped at image {self.images} of {total}; the same command goes on"
+                    raise shared(
+                        Interrupted(
+                            f"stopped at image {self.images} of {total}; the same command goes on"
+                        )
                     )
-        scores = self._evaluate()
+        summary = {"images": self.images, **agreed(self._evaluate)}
         self._checkpoint()
-        summary = {"images": self.images, **scores}
-        self.run.finish(summary)
+        if first:
+            self.run.finish(summary)
         return summary
 
     def _advance(self) -> None:
@@ -118,7 +138,10 @@ class Trainer:
         torch.manual_seed(step_seed)  # dropout draws from the global generator
         rng = torch.Generator().manual_seed(step_seed)
         progress = self.images / self.schedule.total_images
-        losses = self.task.step(self.stream.batch(self.images, batch_size), rng, progress)
+        share = share_of(batch_size)
+        batch = self.stream.batch(self.images + rank() * share, share)
+        with whole_batches():
+            losses = self.task.step(batch, rng, progress)
         self.images += batch_size
         self._steps += 1
         for name, value in losses.items():
@@ -127,7 +150,7 @@ class Trainer:
             self._write_log()
         if self.images < self.schedule.total_images:
             if self._passed(self.log.sample_every):
-                self._evaluate()
+                agreed(self._evaluate)
             if self._passed(self.log.checkpoint_every):
                 self._checkpoint()
 
@@ -136,21 +159,25 @@ class Trainer:
         return self.images // every > before // every
 
     def _write_log(self) -> None:
-        means = {name: float(total) / self._steps for name, total in self._sums.items()}
+        means = averaged({n: float(total) / self._steps for n, total in self._sums.items()})
         self._refuse([name for name, mean in means.items() if not math.isfinite(mean)])
         now = time.perf_counter()
-        rate = self._steps * self.schedule.batch_size / max(now - self._since, 1e-9)
+        speed = self._steps * self.schedule.batch_size / max(now - self._since, 1e-9)
         epoch = self.images / max(1, len(self.stream.split))
         lr = learning_rate(self.schedule, self.images)
         entry = {"images": self.images, "epoch": round(epoch, 3), "lr": lr, **means}
-        self.run.append_log({**entry, "images_per_second": round(rate, 2)})
+        if rank() == 0:
+            self.run.append_log({**entry, "images_per_second": round(speed, 2)})
         self._sums, self._steps, self._since = {}, 0, now
 
     def _refuse(self, bad: list[str]) -> None:
         if bad:
-            raise GanCompressError(
-                f"{self.run.path}: {', '.join(bad[:3])} is not finite at image {self.images}.\n"
-                "  The last good state is kept; lower schedule.lr or set schedule.precision=fp32."
+            raise shared(
+                GanCompressError(
+                    f"{self.run.path}: {', '.join(bad[:3])} is not finite at image {self.images}."
+                    "\n  The last good state is kept; lower schedule.lr or set "
+                    "schedule.precision=fp32."
+                )
             )
 
     def _evaluate(self) -> dict[str, float]:
@@ -168,18 +195,19 @@ class Trainer:
             self._write_log()  # refuses losses that are not finite
         state = self.task.state_dict()
         self._refuse(not_finite(state))  # a gradient can overflow where the loss did not
+        if rank() > 0:
+            return
         self.run.save_state({"images": self.images, "task": state})
         total = self.schedule.total_images
         self.task.save(self.run, {"images": self.images, "of": total})
 
     def _restore(self) -> None:
-        state = self.run.load_state()
-        if state is None:
-            self.run.rewind_log(-1)
-            return
-        self.images = state["images"]
-        self.task.load_state_dict(state["task"])
-        self.run.rewind_log(self.images)
+        state = agreed(self.run.load_state)
+        if state is not None:
+            self.images = state["images"]
+            self.task.load_state_dict(state["task"])
+        if rank() == 0:
+            self.run.rewind_log(self.images if state else -1)
 
 
 def not_finite(state: Any, name: str = "") -> list[str]:
@@ -217,7 +245,8 @@ def graceful_stop() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.requested = True
-        signal.signal(number, signal.SIG_DFL)
+        if not under_torchrun():  # which sends signals that its processes have had already
+            signal.signal(number, signal.SIG_DFL)
 
     try:
         previous = {number: signal.signal(number, note) for number in watched}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.data import ImageSet, translate_batches
+from gancompress.distributed import any_rank, is_first_here, rank, whole_batch, world_size
 from gancompress.training.precision import autocast
 
 BATCH = 4
@@ -72,6 +74,8 @@ class PaddedTeacher:
 def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> PseudoPairs:
     """Translate all images with the teacher, or reuse what an earlier start has computed.
 
+    Ranks translate in turn, and the first one of every host writes all images.
+
     Args:
         path: The `.npy` file to write; beside it a `.json` says what it was made from.
         teacher: The teacher.
@@ -79,24 +83,42 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
     """
     key = _key(teacher.module, images)
     note = path.with_suffix(".json")
-    if path.exists() and note.exists() and json.loads(note.read_text()) == key:
+    known = path.exists() and note.exists() and json.loads(note.read_text()) == key
+    if not any_rank(not known):
         return PseudoPairs(path)
-    note.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial.npy")
-    shape = (len(images), 3, images.size, images.size)
-    array = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-    with tqdm(
-        total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr, disable=None
-    ) as bar:
-        for start in range(0, len(images), BATCH):
-            indices = range(start, min(start + BATCH, len(images)))
-            outputs = teacher(torch.stack([images[i] for i in indices]))
-            array[start : start + len(indices)] = outputs.numpy()
-            bar.update(len(indices))
-    array.flush()
-    temporary.replace(path)
-    write_atomic(note, json.dumps(key).encode())
+    if is_first_here():
+        note.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{rank()}.partial.npy")  # hosts may share it
+        shape = (len(images), 3, images.size, images.size)
+        array = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for start, block in _translated(teacher, images):
+            array[start : start + len(block)] = block.numpy()
+        array.flush()
+        temporary.replace(path)
+        write_atomic(note, json.dumps(key).encode())
+    else:
+        deque(_translated(teacher, images), maxlen=0)
+    any_rank(False)  # the others wait until it is written
     return PseudoPairs(path)
+
+
+def _translated(teacher: PaddedTeacher, images: ImageSet) -> Iterator[tuple[int, Tensor]]:
+    """All outputs in order, (N, 3, S, S) uint8, and the index of the first one of each block."""
+    bar = tqdm(
+        total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr,
+        disable=None if rank() == 0 else True,
+    )  # fmt: skip
+    with bar:
+        for start in range(0, len(images), BATCH * world_size()):
+            own = range(start + BATCH * rank(), start + BATCH * (rank() + 1))
+            indices = [index for index in own if index < len(images)]
+            block = torch.zeros(BATCH, 3, images.size, images.size, dtype=torch.uint8)
+            if indices:
+                block[: len(indices)] = teacher(torch.stack([images[i] for i in indices]))
+            block = whole_batch(block)[: len(images) - start]
+            yield start, block
+            bar.update(len(block))
 
 
 def _key(teacher: nn.Module, images: ImageSet) -> dict[str, str]:

@@ -14,6 +14,7 @@ from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import SegmenterOptions
 from gancompress.data import Batch, ImageSet, Split, Splits, load_split, spread
+from gancompress.distributed import average_gradients
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
 from gancompress.metrics.segmentation import (
@@ -103,6 +104,7 @@ class SegmenterTask:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients([self.optimiser])
         self.optimiser.step()
         self.ema.update(self.module, self.steps)
         self.steps += 1

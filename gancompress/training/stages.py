@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.data import BatchStream, Split, Splits, load_split
+from gancompress.distributed import (
+    agreed,
+    is_first_here,
+    on_first_rank,
+    process_group,
+    rank,
+    share_of,
+)
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
@@ -48,6 +57,22 @@ from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 logger = logging.getLogger(__name__)
 TEACHER_FILE = "teacher.safetensors"
 PSEUDO_FILE = "pseudo_pairs.npy"
+_Options = TeacherOptions | SupernetOptions | FinetuneOptions
+
+
+@contextmanager
+def _claimed(
+    run: RunFolder,
+    options: TeacherOptions | SupernetOptions | FinetuneOptions,
+    device: torch.device,
+) -> Iterator[dict[str, Any] | None]:
+    """All ranks joined and the folder owned by the first one; gives the scores of a finished run.
+
+    Whatever else a stage reads (data, teacher, supernet, weights to start from) every host needs.
+    """
+    with process_group(device), on_first_rank(lambda: run.claim(options)):
+        share_of(options.schedule.batch_size)  # refused before anything is computed
+        yield agreed(lambda: run.summary() if run.is_done else None)
 
 
 def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
@@ -58,13 +83,13 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with run.claim(options):
-        if run.is_done:
-            return run.summary()
+    with _claimed(run, options, device) as before:
+        if before is not None:
+            return before
         data = options.data
         require_rgb(options.generator, "generator")
         _check_stride(data, lookup(GENERATORS, options.generator.name, "generator").stride)
-        splits = record_splits(run, data)
+        splits = agreed(lambda: record_splits(run, data))
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:
             raise DataError(f"{data.root} has no target images: a teacher needs both sides")
@@ -73,7 +98,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         torch.manual_seed(options.seed)
         task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
         task = task_class(options, held_out, device)
-        if options.start_from is not None and not run.state.exists():
+        if options.start_from is not None and agreed(lambda: not run.state.exists()):
             task.start_from(options.start_from)
         stream = BatchStream(training, data, options.seed)
         return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
@@ -96,9 +121,9 @@ def train_supernet(
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with run.claim(options):
-        if run.is_done:
-            return run.summary()
+    with _claimed(run, options, device) as before:
+        if before is not None:
+            return before
         torch.manual_seed(options.seed)
         teacher = load_teacher(options.teacher, trusted)
         _keep_teacher(run, teacher)
@@ -111,7 +136,7 @@ def train_supernet(
             options.schedule,
             options.log.num_samples,
         )
-        splits = record_splits(run, options.data, options.teacher.weights)
+        splits = agreed(lambda: record_splits(run, options.data, options.teacher.weights))
         parts = _Distillation(student, judge, recipe, options.data, splits)
         return _distil(options, run, parts, device)
 
@@ -138,13 +163,14 @@ def _distil(
     held_out = load_split(data, "search", data.whole_size, parts.splits)
     task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
     start = options.start_from if isinstance(options, SupernetOptions) else None
-    if start is not None and not run.state.exists():
+    if start is not None and agreed(lambda: not run.state.exists()):
         task.start_from(start)
     training = _with_pseudo_pairs(run, parts, task)
     stream = BatchStream(training, data, options.seed)
     scores = Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
-    for path in run.path.glob("pseudo_pairs.*"):
-        path.unlink()
+    if is_first_here():
+        for path in run.path.glob("pseudo_pairs.*"):
+            path.unlink()
     return scores
 
 
@@ -193,7 +219,7 @@ def _check_stride(data: DataOptions, stride: int) -> None:
 def _keep_teacher(run: RunFolder, teacher: Network) -> None:
     """Later stages start from this folder alone, so it gets the teacher too."""
     path = run.path / TEACHER_FILE
-    if not path.exists():
+    if rank() == 0 and not path.exists():
         save_network(path, teacher.module, teacher.description, source=teacher.source)
 
 
@@ -244,11 +270,11 @@ def finetune(
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with run.claim(options):
-        if run.is_done:
-            return run.summary()
+    with _claimed(run, options, device) as before:
+        if before is not None:
+            return before
         torch.manual_seed(options.seed)
-        before = load_options(SupernetOptions, options.supernet / "config.yaml")
+        source = supernet_options(options.supernet)
         net, network = load_supernet(options.supernet, trusted)
         subnet = net.space.parse(options.subnet)
         teacher = load_network(options.supernet / TEACHER_FILE, trusted=trusted)
@@ -265,8 +291,8 @@ def finetune(
         recipe = Recipe(
             options.loss, lambda *_: [view], 0.0, options.schedule, options.log.num_samples
         )
-        splits = record_splits(run, before.data, options.supernet)
-        parts = _Distillation(student, judge, recipe, before.data, splits)
+        splits = agreed(lambda: record_splits(run, source.data, options.supernet))
+        parts = _Distillation(student, judge, recipe, source.data, splits)
         return _distil(options, run, parts, device)
 
 

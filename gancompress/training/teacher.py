@@ -21,6 +21,7 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, Split, spread, translate_batches
+from gancompress.distributed import average_gradients
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
@@ -86,6 +87,7 @@ class TeacherTask(ABC):
     def _update_generators(self, loss: Tensor) -> None:
         self.optim_g.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients([self.optim_g])
         self.optim_g.step()
         self.ema.update(self.generators[0], self.steps)
         self.steps += 1
@@ -93,6 +95,7 @@ class TeacherTask(ABC):
     def _update_discriminators(self, loss: Tensor) -> None:
         self.optim_d.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients([self.optim_d])
         self.optim_d.step()
 
     def _autocast(self) -> Any:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gancompress.distributed import whole_batch
 from gancompress.errors import ConfigError
 from gancompress.losses.terms.interface import Goal, Need, Output, Setting, Term
 
@@ -36,7 +37,7 @@ class KernelAlignment(Term[list[Tensor]]):
             )
 
     def prepare(self, goal: Goal) -> list[Tensor]:
-        """The teacher's products of images, (N, N) for every tap."""
+        """The teacher's products of images, (B, B) for every tap."""
         return [_kernel(layer) for layer in goal.activations]
 
     def __call__(self, output: Output, context: list[Tensor]) -> Tensor:
@@ -47,6 +48,6 @@ class KernelAlignment(Term[list[Tensor]]):
 
 
 def _kernel(features: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, N), as means over C, H and W."""
-    flat = features.float().flatten(1)
+    """(N, C, H, W) -> (B, B) for all B images of the batch, as means over C, H and W."""
+    flat = whole_batch(features.float().flatten(1))
     return flat @ flat.T / flat.shape[1]
