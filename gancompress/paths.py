@@ -10,6 +10,9 @@ from gancompress.errors import CheckpointError, ConfigError
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,199}")
 """What of a header may become the name of a file."""
 
+FACTORY = re.compile(r"[\w.]+:\w+")
+"""`package.module:factory`."""
+
 
 def relative_name(name: object) -> PurePosixPath:
     """A path below some folder, with forward slashes, as a file lists it.

@@ -20,7 +20,9 @@ from helpers import make_paired
 from PIL import Image
 
 from gancompress.checkpoint.network import save_network
-from gancompress.cli.main import COMMANDS, main
+from gancompress.cli import train
+from gancompress.cli.main import main
+from gancompress.cli.parser import COMMANDS
 from gancompress.config import TeacherOptions, load_options
 from gancompress.models import build_generator
 from runs import REPOSITORY, finished, write_compress
@@ -392,7 +394,7 @@ def test_interrupted_command_exits_with_75(
     call: Call, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setitem(COMMANDS, "teacher", lambda context: signal.raise_signal(number))
+    monkeypatch.setattr(train, "run_teacher", lambda context: signal.raise_signal(number))
     ended = call("teacher", "any.yaml")
     assert (ended.code, ended.out) == (75, "")
     assert "the same command goes on" in ended.err

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from bundles import EXAMPLES, MODELS, WEB, needs_runtime, write_bundle
 
-from gancompress.cli.main import make_parser
+from gancompress.cli.parser import make_parser
 from gancompress.demo import server as module
 from gancompress.demo.manifest import NAME
 from gancompress.demo.server import (

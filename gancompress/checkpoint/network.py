@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
+from gancompress.paths import FACTORY
 
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
 """What a folder's weights may be called, the first that is there."""
@@ -35,9 +35,6 @@ WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth"
 # parameters that a file may describe without holding a fair part of them
 MIN_REFUSED = 50_000_000
 MAX_RATIO = 100
-
-FACTORY = re.compile(r"[\w.]+:\w+")
-"""`package.module:factory`."""
 
 
 @dataclass

@@ -6,14 +6,15 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from gancompress.checkpoint.network import FACTORY
 from gancompress.errors import ConfigError
+from gancompress.paths import FACTORY
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Context:
     """
 
     args: argparse.Namespace
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device
 
     def say(self, text: str) -> None:
         """Print for people; silent under `--json`."""
@@ -51,33 +52,6 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def common_flags() -> argparse.ArgumentParser:
-    """The flags that every command takes."""
-    parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("common")
-    group.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    group.add_argument("--seed", type=int, help="seed of everything random")
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto by default")
-    group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace an option"
-    )
-    group.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
-    return parser
-
-
-def module_flag(command: argparse.ArgumentParser) -> None:
-    """The only way in which a command comes to import anybody's code."""
-    command.add_argument(
-        "--module",
-        action="append",
-        default=[],
-        metavar="PACKAGE.MODULE:FUNCTION",
-        help="your function that makes a network which is not one of ours; a file that asks for "
-        "it is not obeyed without this; may be repeated, the first is for tensors that ask for "
-        "nothing",
-    )
-
-
 def check_modules(args: argparse.Namespace) -> None:
     """Refuse what cannot be the name of a function, whether or not a file asks for it.
 
@@ -94,22 +68,14 @@ def own_module(args: argparse.Namespace) -> str | None:
     return next(iter(args.module), None)
 
 
-def code_flag(command: argparse.ArgumentParser) -> None:
-    """For commands that take an exported file."""
-    command.add_argument(
-        "--allow-code",
-        action="store_true",
-        help="open a .pt2 file, which may run any code while it is read: only for files of your "
-        "own or from somebody you trust",
-    )
-
-
 def choose_device(name: str) -> torch.device:
     """The device of `--device`.
 
     Raises:
         ConfigError: It does not exist here.
     """
+    import torch
+
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from gancompress.cli.context import Context, existing, module_flag, own_module, warn
+from gancompress.cli.context import Context, existing, own_module, warn
 from gancompress.cli.files import refuse_options
 from gancompress.cost import format_count
 from gancompress.demo import (
@@ -31,37 +30,6 @@ from gancompress.demo.server import is_local
 from gancompress.errors import ConfigError
 from gancompress.export.graphs import WEIGHTS
 from gancompress.tables import lookup
-
-
-def demo_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of this command."""
-    command.add_argument("run", type=Path, help="run folder, checkpoint, or a folder of --bundle")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen at")
-    command.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    command.add_argument("--input", choices=("sketch", "photo"), help="by default as inputs look")
-    command.add_argument("--images", type=Path, help="folder of inputs for examples and the proof")
-    command.add_argument(
-        "--example", action="append", default=[], metavar="NAME",
-        help="input to show as an example; may be repeated",
-    )  # fmt: skip
-    command.add_argument(
-        "--subnet", action="append", default=[], help="subnet to offer; may be repeated"
-    )
-    command.add_argument(
-        "--weights",
-        default="float32",
-        metavar="KIND",
-        help=f"how to store weights, computing stays in float32: {', '.join(WEIGHTS)}",
-    )
-    module_flag(command)
-    command.add_argument("--open", action="store_true", help="show the page in your browser")
-    target = command.add_mutually_exclusive_group()
-    target.add_argument(
-        "--static", type=Path, metavar="FOLDER", help="write the page as files for any web host"
-    )
-    target.add_argument(
-        "--bundle", type=Path, metavar="FOLDER", help="write only models and examples"
-    )
 
 
 def run_demo(context: Context) -> None:

@@ -15,9 +15,7 @@ from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.cli.context import (
     Context,
-    code_flag,
     existing,
-    module_flag,
     own_module,
     warn,
 )
@@ -50,45 +48,6 @@ MAX_STRAYS = 0.6
 """Share of the inputs' pixels that may show none of the judge's label colours. JPEG borders make up
 to 0.34 of a label image of facades, 0.15 of all; of its photos it is at least 0.997."""
 NUM_CHECKED = 8
-
-
-def evaluate_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of this command."""
-    command.add_argument("model", type=Path, help="run folder, checkpoint, or ONNX file")
-    command.add_argument("data", type=Path, help="root of testA/ testB/, or of AB pairs in test/")
-    command.add_argument(
-        "--mode",
-        choices=("paired", "unpaired"),
-        help="whether files of one name in testA/ and "
-        "testB/ are pairs; the run's by default, unpaired for any other model",
-    )
-    command.add_argument("--subnet", help="config string; for a supernet or search")
-    module_flag(command)
-    command.add_argument("--split", default="test", choices=("train", "search", "test"))
-    command.add_argument("--direction", choices=("AtoB", "BtoA"), help="AtoB by default")
-    command.add_argument(
-        "--features",
-        action="append",
-        metavar="NAME[=FILE]",
-        help="network of distances between sets, such as mobilenet_v1_0.75=FILE; may be repeated; "
-        "'none' for no such distances; inception by default where it is on this machine, and "
-        "downloaded where it is named",
-    )
-    command.add_argument(
-        "--lpips",
-        action="append",
-        metavar="NET[=FILE]",
-        help="alex, squeeze or vgg, with a file of its backbone; may be repeated; 'none' for none; "
-        "alex by default where it is on this machine, and downloaded where it is named",
-    )
-    command.add_argument("--segmenter", type=Path, help="run of `gancompress segmenter`, for mIoU")
-    command.add_argument("--teacher", type=Path, help="any MODEL; a run's own teacher by default")
-    command.add_argument("--size", type=int, help="side of the images; the model's own by default")
-    command.add_argument("--max-images", type=int, help="evenly spread over the split")
-    command.add_argument("--batch-size", type=int, default=1)
-    command.add_argument("--workers", type=int, default=2, help="threads that decode images")
-    command.add_argument("--output", type=Path, help="folder for scores, images and page")
-    code_flag(command)
 
 
 @dataclass(frozen=True)

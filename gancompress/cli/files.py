@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,34 +15,10 @@ from gancompress.data import Splits, list_images, load_split, read_image, spread
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, ExportOptions, Proof, export_network
 from gancompress.export.formats import require_format
-from gancompress.export.graphs import WEIGHTS
-from gancompress.export.rewrites import CHOICES
 from gancompress.inference import TranslateOptions, load_generator, translate_path
 from gancompress.paths import file_name, inside
 
 NUM_PROOF_IMAGES = 16
-
-
-def export_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of `gancompress export` that say how to write."""
-    command.add_argument("--to", default="onnx", help=", ".join(FORMATS))
-    command.add_argument("--output", type=Path, help="file to write")
-    command.add_argument("--images", type=Path, help="real inputs for the proof")
-    command.add_argument(
-        "--uint8", action="store_true", help="images (N, H, W, 3) uint8 in and out of a graph"
-    )
-    command.add_argument(
-        "--weights",
-        default="float32",
-        metavar="KIND",
-        help=f"how to store a graph's weights, computing stays in float32: {', '.join(WEIGHTS)}",
-    )
-    command.add_argument(
-        "--rewrite",
-        default="measured",
-        metavar="CHOICE",
-        help=f"which faster forms of a graph to keep: {', '.join(CHOICES)} (for WebAssembly)",
-    )
 
 
 def run_export(context: Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import torch
 
 from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.checkpoint.network import load_supernet
-from gancompress.cli.context import Context, existing, module_flag, warn
+from gancompress.cli.context import Context, existing, warn
 from gancompress.cost.eager import EagerBench
 from gancompress.cost.steps import plan_of
 from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, survey
@@ -56,18 +55,6 @@ def _eager(target: Target) -> Bench:
 
 
 BENCHES: dict[str, Callable[[Target], Bench]] = {"onnxruntime": _onnxruntime, "eager": _eager}
-
-
-def latency_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of `gancompress latency`."""
-    command.add_argument("run", type=Path, help="run folder of a supernet or search")
-    command.add_argument("--device-name", required=True, help="what to call this machine")
-    command.add_argument("--size", type=int, help="side of the images; the run's by default")
-    command.add_argument("--threads", type=int, help="of the runtime; PyTorch's choice by default")
-    command.add_argument("--runtime", default="onnxruntime", help="onnxruntime or eager")
-    command.add_argument("--rounds", type=int, default=15, help="timed images of each subnet")
-    command.add_argument("--output", type=Path, help="file; RUN/devices/NAME.json by default")
-    module_flag(command)
 
 
 def run_latency(context: Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from gancompress.checkpoint.network import Network, build_network
-from gancompress.cli.context import Context, code_flag, module_flag, own_module
+from gancompress.cli.context import Context, own_module
 from gancompress.cli.files import refuse_options
 from gancompress.cli.subjects import Choice, NetworkSubject, Size, Subject, open_subject
 from gancompress.cost import Comparison, Latency, Timings, format_count, pinned_threads, time_calls
@@ -65,24 +64,6 @@ class Profile:
     latency_spread_ms: float | None = None
     macs_per_second: float | None = None
     cpu_share: float | None = None
-
-
-def profile_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of `gancompress profile`."""
-    command.add_argument("model", nargs="?", type=Path, help="run, checkpoint, exported file")
-    command.add_argument("--subnet", help="config string; for a supernet or search")
-    module_flag(command)
-    command.add_argument("--generator", help="a generator family by name, untrained")
-    command.add_argument("--config-str", help="widths such as 16_16_32_16_32_32_16_16, untrained")
-    command.add_argument("--ngf", type=int, help="of --generator, 64 by default")
-    command.add_argument("--norm", help="of --generator: instance, batch or none")
-    command.add_argument("--legacy", action="store_true", help="--config-str in the older meaning")
-    command.add_argument("--size", help="of the image: 256 or 256x512 (height x width)")
-    command.add_argument("--threads", type=int, help="PyTorch's choice by default")
-    command.add_argument("--rounds", type=int, default=21, help="timed images")
-    command.add_argument("--no-latency", action="store_true", help="count only, measure nothing")
-    command.add_argument("--against", type=Path, help="another MODEL to measure in turn")
-    code_flag(command)
 
 
 def run_profile(context: Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 from pathlib import Path
@@ -20,37 +19,6 @@ from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
 from gancompress.search.plan import plan_search
 from gancompress.search.summary import agreements, answers_table
-
-
-def search_flags(command: argparse.ArgumentParser) -> None:
-    """The flags of this command beside the run."""
-    for flag, example in (
-        ("--macs", "multiply-accumulates, such as 2.6G"),
-        ("--params", "parameters, such as 0.4M"),
-        ("--size-mb", "megabytes of the float32 weights"),
-        ("--latency-ms", "milliseconds on the devices, such as 40, or 40@NAME for one of them"),
-    ):
-        command.add_argument(
-            flag, action="append", default=[], help=f"budget in {example}; may be repeated"
-        )
-    command.add_argument(
-        "--device-table",
-        type=Path,
-        action="append",
-        default=[],
-        help="file of `gancompress latency`; may be repeated",
-    )
-    command.add_argument("--workers", type=int, help="processes that evaluate")
-    command.add_argument(
-        "--runtime", help="that evaluates: auto (default), eager, onnxruntime or openvino"
-    )
-    command.add_argument(
-        "--trials",
-        type=Path,
-        action="append",
-        default=[],
-        help="trials.jsonl of another machine or run, to be used besides; may be repeated",
-    )
 
 
 def run_search(context: Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from gancompress.cli.context import Context, existing
 from gancompress.config import SegmenterOptions, build, dump_options, load_options
 from gancompress.data import list_images, make_splits, read_image
 from gancompress.data.listing import find_layout, split_folder
-from gancompress.metrics.segmentation import SEGMENTERS, build_segmenter, load_judge
+from gancompress.metrics.segmentation import build_segmenter, load_judge
 from gancompress.training.labels import label_image
 from gancompress.training.segmenter import (
     choose_palette,
@@ -29,22 +28,6 @@ FLAGS = {
     "classes": "classes",
     "weights": "weights",
 }
-
-
-def segmenter_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of this command."""
-    command.add_argument("data", type=Path, help="folder of pairs, or options file")
-    command.add_argument(
-        "--direction", choices=("AtoB", "BtoA"), help="of the generator: from labels to photos"
-    )
-    command.add_argument("--arch", help=f"{' or '.join(SEGMENTERS)}; the first by default")
-    command.add_argument("--run", type=Path, help="folder to write; runs/DATA/segmenter by default")
-    command.add_argument("--num-images", type=int, help="photos to train on, repeats counted")
-    command.add_argument(
-        "--size", type=int, help="side at which photos are read; by default theirs"
-    )
-    command.add_argument("--classes", type=int, help="label colours, where counting finds others")
-    command.add_argument("--weights", type=Path, help="file of backbone weights to start from")
 
 
 def run_segmenter(context: Context) -> None:

@@ -1,0 +1,84 @@
+"""What is imported when: starting is quick, and every name of the package is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import gancompress
+from gancompress.cli.parser import COMMANDS, load
+from runs import REPOSITORY
+
+HEAVY = {"av", "lpips", "numpy", "onnx", "onnxruntime", "openvino", "pydantic", "scipy", "torch"}
+
+
+def imported_by(code: str, *arguments: str) -> tuple[set[str], str]:
+    """Top-level modules that a program has imported when it ends, and what it has printed."""
+    program = (
+        "import sys, atexit\n"
+        "names = lambda: {name.partition('.')[0] for name in sys.modules}\n"
+        "atexit.register(lambda: print('\\nmodules', *names()))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program + code, *arguments],
+        cwd=REPOSITORY, text=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    text, _, names = ended.stdout.rpartition("\nmodules ")
+    return set(names.split()), text + ended.stderr
+
+
+def program(*arguments: str) -> tuple[set[str], str]:
+    """The same of `gancompress ...`."""
+    return imported_by("from gancompress.cli.main import main; sys.exit(main())", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], "COMMAND"),
+        (["--version"], gancompress.__version__),
+        (["search", "--help"], "--latency-ms"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["search", "run", "--workers", "many"], "invalid int value: 'many'"),
+        (["export", "--nonsense"], "required: model"),
+        (["profile", "x", "--module", "no-name"], "--module 'no-name' is no factory"),
+    ],
+    ids=" ".join,
+)
+def test_help_and_refused_flags_import_nothing_heavy(arguments: list[str], said: str) -> None:
+    modules, text = program(*arguments)
+    assert said in text
+    assert not modules & HEAVY
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    modules, text = imported_by("import gancompress; print(*dir(gancompress))")
+    assert not modules & HEAVY
+    assert set(gancompress.__all__) <= set(text.split())
+
+
+@pytest.mark.parametrize("name", gancompress.__all__)
+def test_public_name_is_there(name: str) -> None:
+    assert getattr(gancompress, name) is not None
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gancompress.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_function_of_a_command_is_there(command: str) -> None:
+    assert callable(load(f"cli.{COMMANDS[command]}"))
+
+
+def test_help_lists_the_names_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    from gancompress.cli.main import main
+    from gancompress.export import FORMATS
+
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    words = capsys.readouterr().out.replace(",", " ").replace(".", " ").split()
+    assert {*FORMATS, "float16", "browser"} <= set(words)
