@@ -41,11 +41,12 @@ from gancompress.checkpoint.network import Network, build_network, load_network,
 from gancompress.cost import Timings, format_count
 from gancompress.data import list_images, read_image, to_tensor
 from gancompress.elastic import CostModel
-from gancompress.export import OnnxGenerator, OpenVinoGenerator
 from gancompress.export.onnx import onnx_model
-from gancompress.export.openvino import export_openvino, open_core
+from gancompress.export.openvino import export_openvino
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import Rewrite, merge_last_convolution, pool_norms
+from gancompress.runtimes import OnnxGenerator, OpenVinoGenerator
+from gancompress.runtimes.openvino import open_core
 
 CALLS = 2  # timed in a turn; their median counts
 WAIT = 0.25  # seconds until other processes' threads sleep

@@ -39,7 +39,7 @@ from gancompress.config import DataOptions, StudentOptions
 from gancompress.cost import parse_count
 from gancompress.data import load_split, to_float, to_uint8
 from gancompress.elastic import Subnet, Supernet
-from gancompress.export.openvino import PRECISIONS
+from gancompress.runtimes.openvino import PRECISIONS
 from gancompress.search.compiled import Workload, compile_subnets
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.quality import load_quality

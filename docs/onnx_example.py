@@ -1,11 +1,14 @@
 """Translate an image with an exported generator: python onnx_example.py MODEL.onnx IN OUT."""
 
 import json
+import os
 import sys
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its maker otherwise
+import onnxruntime
 
 model, source, target = sys.argv[1:]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

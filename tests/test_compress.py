@@ -19,7 +19,7 @@ from gancompress.checkpoint.network import load_network, load_supernet
 from gancompress.cli import compress
 from gancompress.cli.main import main
 from gancompress.data import load_split, to_float
-from gancompress.export import OnnxGenerator
+from gancompress.runtimes import OnnxGenerator
 from gancompress.search import Evaluator
 from gancompress.training.loop import Trainer
 from gancompress.training.stages import supernet_options

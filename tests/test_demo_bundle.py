@@ -62,7 +62,7 @@ from gancompress.demo.folder import LIST
 from gancompress.demo.manifest import NAME, read_bundle, sha256
 from gancompress.demo.sources import NUM_SUBNETS, _along_front, macs_and_params
 from gancompress.errors import CheckpointError, ConfigError, SpaceError
-from gancompress.export import OnnxGenerator
+from gancompress.runtimes import OnnxGenerator
 from gancompress.search import load_result
 from runs import (
     TINY,

@@ -24,12 +24,13 @@ from gancompress.cli.files import load_generator
 from gancompress.cli.main import main
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
-from gancompress.export import FORMATS, OnnxGenerator, export_network
+from gancompress.export import FORMATS, export_network
 from gancompress.export.formats import Format
 from gancompress.export.job import Job
 from gancompress.export.proof import Proof
 from gancompress.export.rewrites import Trial
 from gancompress.inference.resize import resize_shorter
+from gancompress.runtimes import OnnxGenerator
 from runs import TINY, load_network, write_teacher, write_tiny
 
 FAMILIES: dict[str, dict[str, Any]] = {

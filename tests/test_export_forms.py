@@ -26,9 +26,6 @@ from gancompress.errors import CheckpointError, ConfigError, ExportError
 from gancompress.export import (
     FORMATS,
     ExportOptions,
-    OnnxGenerator,
-    OpenVinoGenerator,
-    ProgramGenerator,
     export_network,
     formats,
     publish,
@@ -39,6 +36,8 @@ from gancompress.export.onnx import onnx_model
 from gancompress.export.proof import Check, Criterion, check_file
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import REWRITES, Trial, merge_last_convolution, rewrite
+from gancompress.runtimes import OnnxGenerator, OpenVinoGenerator
+from gancompress.runtimes.program import ProgramGenerator
 from runs import TINY
 
 SIZES = ((32, 32), (64, 48), (96, 32))

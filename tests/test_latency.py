@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gancompress.cost import Comparison, Timings, measure_latency, pinned_threads, time_calls
+from gancompress.cost import Comparison, Timings, measure_latency, time_calls
 from gancompress.cost.latency import CONFIDENCE, MIN_ROUNDS, median_interval
+from gancompress.runtimes.threads import pinned_threads
 
 NUM_SEEDS = 300
 

@@ -23,6 +23,7 @@ LAYERS = (
     {"losses", "data", "metrics", "cost", "checkpoint"},
     {"models"},
     {"elastic"},
+    {"runtimes"},
     {"config", "distributed", "tables", "errors", "paths"},
 )
 HEIGHT = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
@@ -62,6 +63,14 @@ def test_imports_point_down(path: Path) -> None:
         and HEIGHT.get(name.split(".")[1], HEIGHT[part]) > HEIGHT[part]
     ]
     assert not upwards
+
+
+def test_sessions_are_opened_in_one_place() -> None:
+    for path in MODULES:
+        names = {".".join(name.split(".")[:2]) for _, name in imports(path)}
+        found = {name for name in names if name.split(".")[0] in ("onnxruntime", "openvino")}
+        # what makes eight-bit graphs belongs to the export
+        assert part_of(path) == "runtimes" or found <= {"onnxruntime.quantization"}, path
 
 
 @pytest.mark.parametrize(("part", "stranger"), [("elastic", "models"), ("models", "elastic")])

@@ -21,10 +21,16 @@ from gancompress.errors import ConfigError, ExportError
 from gancompress.export.subnets import OnnxSubnets
 from gancompress.metrics.distances import RealSet
 from gancompress.models import init_weights
+from gancompress.runtimes import RUNTIMES, OnnxRuntime, Run, load_runtime
 from gancompress.search import Evaluator, stage
-from gancompress.search.compiled import CompiledSubnets, Workload, accelerated, compile_subnets
+from gancompress.search.compiled import (
+    CompiledSubnets,
+    Workload,
+    accelerated,
+    compile_subnets,
+    frozen,
+)
 from gancompress.search.quality import Quality, load_quality
-from gancompress.search.runtimes import RUNTIMES, Compiled, OnnxRuntime, frozen, load_runtime
 from runs import (
     TINY_SPACE,
     Crash,
@@ -93,7 +99,7 @@ def evaluator(net: Supernet, quality: Quality | None = None) -> Evaluator:
 
 
 def compiled(models: OnnxSubnets, name: str) -> CompiledSubnets:
-    runtime = load_runtime(name)
+    runtime = load_runtime(name, threads=torch.get_num_threads())
     return CompiledSubnets(models, runtime, SIZE, runtime)
 
 
@@ -150,7 +156,8 @@ def test_the_fast_model_computes_the_image_by_blocks(net: Supernet, models: Onnx
     assert "DepthToSpace" in {node.op_type for node in onnx.load_from_string(content).graph.node}
     x = torch.rand(3, 3, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        assert torch.allclose(OnnxRuntime("float32").open(content)(x), net(x, subnet), atol=1e-4)
+        found = OnnxRuntime().open(content)(x.numpy())
+        assert torch.allclose(torch.from_numpy(found), net(x, subnet), atol=1e-4)
 
 
 @both
@@ -213,7 +220,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none() -> None:
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert load_runtime("openvino", "bfloat16").label.endswith(" bfloat16")
     else:
-        with pytest.raises(ConfigError, match="this one does not\n  Take precision=float32"):
+        with pytest.raises(ConfigError, match="this one does not\n  Use float32"):
             load_runtime("openvino", "bfloat16")
 
 
@@ -230,7 +237,7 @@ class Branch(nn.Module):
 class Shifted(OnnxRuntime):
     """A runtime that computes something else."""
 
-    def open(self, model: bytes) -> Compiled:
+    def open(self, model: bytes) -> Run:
         run = super().open(model)
         return lambda *inputs: run(*inputs) * 1.001
 
@@ -244,7 +251,7 @@ def small_network() -> nn.Module:
 def test_a_network_that_is_not_the_same_elsewhere_stays_in_eager() -> None:
     x = torch.rand(1, 3, 16, 16)
     assert frozen(load_runtime("onnxruntime"), Branch(), x) is None
-    assert frozen(Shifted("float32"), small_network(), x) is None
+    assert frozen(Shifted(), small_network(), x) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -311,15 +318,15 @@ def test_a_search_in_another_runtime_repeats_resumes_and_finds_the_same(
 class Rounded(OnnxRuntime):
     """Stands for a processor that computes in bfloat16."""
 
-    def __init__(self, precision: str) -> None:
-        super().__init__("float32")
+    def __init__(self, precision: str, threads: int) -> None:
+        super().__init__("float32", threads)
         self.precision, self.label = precision, f"rounded {precision}"
 
-    def open(self, model: bytes) -> Compiled:
+    def open(self, model: bytes) -> Run:
         run = super().open(model)
         if self.precision == "float32":
             return run
-        return lambda *inputs: run(*inputs).bfloat16().float()
+        return lambda *inputs: torch.from_numpy(run(*inputs)).bfloat16().float().numpy()
 
 
 @pytest.mark.slow
@@ -371,8 +378,7 @@ def test_ranks_that_would_mix_scores_are_refused(
 
 IN_ANOTHER_ORDER = """
 import gc, signal
-import torch
-from gancompress.search.runtimes import load_runtime
+from gancompress.runtimes import load_runtime
 
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
 runtimes = [load_runtime("openvino") for _ in range(3)]

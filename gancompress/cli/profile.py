@@ -13,10 +13,11 @@ from gancompress.checkpoint.network import Network, build_network
 from gancompress.cli.context import Context, own_module
 from gancompress.cli.files import refuse_options
 from gancompress.cli.subjects import Choice, NetworkSubject, Size, Subject, open_subject
-from gancompress.cost import Comparison, Latency, Timings, format_count, pinned_threads, time_calls
+from gancompress.cost import Comparison, Latency, Timings, format_count, time_calls
 from gancompress.cost.latency import MIN_ROUNDS
 from gancompress.errors import ConfigError
 from gancompress.models.published import build_config
+from gancompress.runtimes.threads import pinned_threads
 
 DEFAULT_SIZE = 256
 CONFIG_STRIDE = 4

@@ -6,11 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor
 
@@ -18,10 +16,10 @@ from gancompress.checkpoint.models import load_model
 from gancompress.checkpoint.network import Network
 from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
-from gancompress.cost.onnx import external_files, onnx_costs
+from gancompress.cost.onnx import onnx_costs
 from gancompress.elastic import CostModel
 from gancompress.errors import CheckpointError, ConfigError
-from gancompress.export import FORMATS, OnnxGenerator, OpenVinoGenerator, ProgramGenerator
+from gancompress.runtimes import FILES, FileGenerator, OnnxGenerator
 
 Size = tuple[int, int]
 
@@ -119,89 +117,44 @@ class NetworkSubject(Subject):
         return call
 
 
-class OnnxSubject(Subject):
-    """An ONNX file.
+class FileSubject(Subject):
+    """An exported file, which computes on the CPU.
 
     Args:
-        path: The file.
-        threads: Of its session.
+        file: The file.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.path, self.body = path, OnnxGenerator(path, threads)
-        header, (_, channels, height, width) = self.body.header, self.body.shape
-        self.name, self.stride = str(path), self.body.stride
-        self.network = f"ONNX, subnet {header['subnet']}" if "subnet" in header else "ONNX"
-        self.image_size = _square(header.get("image_size"))
-        if height and width:
-            self.image_size = (height, width)
-        self.channels = channels or 3
-        files = [path, *external_files(path)]
-        self.size_bytes = sum(file.stat().st_size for file in files)
-        self.size_of = " + ".join(file.name for file in files)
-        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
-
-    def counts(self, size: Size) -> tuple[int, int, int]:
-        """See `Subject`."""
-        costs = onnx_costs(self.path, size)
-        return costs.params, costs.macs, costs.macs_paper
-
-    def peak_bytes(self, size: Size) -> int | None:
-        """Not known: the runtime plans its memory itself."""
-        return None
-
-    def place(self, device: torch.device) -> str:
-        """On the CPU, whatever the device."""
-        return "cpu"
-
-    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
-        """See `Subject`."""
-        image = _noise(self.channels, size)
-        self.body(image)
-        return lambda: self.body(image)
-
-
-class ExportedSubject(Subject):
-    """A file of torch.export or OpenVINO, whose header tells its network's costs.
-
-    Args:
-        path: The file.
-        threads: Of the computation.
-        allow_code: See `ProgramGenerator`.
-    """
-
-    def __init__(self, path: Path, threads: int, allow_code: bool) -> None:
-        kind = FORMATS["openvino" if path.suffix == ".xml" else "pt2"]
-        self.path = path
-        self.body: OpenVinoGenerator | ProgramGenerator = (
-            OpenVinoGenerator(path, threads)
-            if path.suffix == ".xml"
-            else ProgramGenerator(path, allow_code=allow_code)
-        )
-        header = self.body.header
-        name = "OpenVINO" if path.suffix == ".xml" else "torch.export"
-        self.name, self.stride = str(path), self.body.stride
-        self.network = f"{name}, subnet {header['subnet']}" if "subnet" in header else name
-        self.image_size = _square(header.get("image_size"))
-        files = [file for file in reversed(kind.files(path)) if file.exists()]
-        self.size_bytes = sum(file.stat().st_size for file in files)
-        self.size_of = " + ".join(file.name for file in files)
-        self.runtime = f"{name} {version(kind.runtime)}"
+    def __init__(self, file: FileGenerator) -> None:
+        self.name, self.body, self.stride = str(file.path), file, file.stride
+        subnet = file.header.get("subnet")
+        self.network = f"{file.kind}, subnet {subnet}" if subnet else file.kind
+        self.image_size, self.channels = _square(file.header.get("image_size")), 3
+        if isinstance(file, OnnxGenerator):
+            _, channels, height, width = file.shape
+            self.channels = channels or 3
+            if height and width:
+                self.image_size = (height, width)
+        self.size_bytes = sum(path.stat().st_size for path in file.files)
+        self.size_of = " + ".join(path.name for path in file.files)
+        self.runtime = file.runtime
 
     def counts(self, size: Size) -> tuple[int, int, int]:
         """See `Subject`.
 
         Raises:
-            CheckpointError: The header does not tell.
+            CheckpointError: Neither the graph nor the header tells.
         """
+        if isinstance(self.body, OnnxGenerator):
+            costs = onnx_costs(self.body.path, size)
+            return costs.params, costs.macs, costs.macs_paper
         try:
-            costs = self.body.header["costs"]
+            told = self.body.header["costs"]
             params, side, *macs = (
-                int(costs[key]) for key in ("params", "side", "macs", "macs_paper")
+                int(told[key]) for key in ("params", "side", "macs", "macs_paper")
             )
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(
-                f"{self.path} does not say its MACs\n  Profile the generator that it is made of"
+                f"{self.name} does not say its MACs\n  Profile the generator that it is made of"
             ) from None
         true, paper = (each * size[0] * size[1] // side**2 for each in macs)
         return params, true, paper
@@ -216,7 +169,7 @@ class ExportedSubject(Subject):
 
     def call(self, size: Size, device: torch.device) -> Callable[[], object]:
         """See `Subject`."""
-        image = _noise(3, size)
+        image = _noise(self.channels, size)
         self.body(image)
         return lambda: self.body(image)
 
@@ -251,14 +204,12 @@ def open_subject(
         ConfigError: There is nothing, or the subnet or factory says nothing about it.
         SpaceError: The subnet does not belong to the supernet.
     """
-    if existing(path, "model").suffix not in (".onnx", ".xml", ".pt2"):
+    if existing(path, "model").suffix not in FILES:
         network = load_model(path, choice.subnet, choice.factory, False, trusted)
         return NetworkSubject(str(path), network)
     if choice != Choice():
         raise ConfigError(f"{path} holds one network; --subnet and --module say nothing")
-    if path.suffix == ".onnx":
-        return OnnxSubject(path, threads)
-    return ExportedSubject(path, threads, allow_code)
+    return FileSubject(FILES[path.suffix](path, threads, allow_code))
 
 
 def _kind(network: Network) -> str:

@@ -5,7 +5,6 @@ from gancompress.cost.latency import (
     Latency,
     Timings,
     measure_latency,
-    pinned_threads,
     time_calls,
 )
 from gancompress.cost.memory import peak_activation_bytes
@@ -19,6 +18,5 @@ __all__ = [
     "measure_latency",
     "parse_count",
     "peak_activation_bytes",
-    "pinned_threads",
     "time_calls",
 ]

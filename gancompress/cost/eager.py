@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from gancompress.cost.latency import Clock, pinned_threads, time_calls
+from gancompress.cost.latency import Clock, time_calls
 from gancompress.cost.steps import plan_of
 from gancompress.cost.survey import Bench
 from gancompress.cost.table import Floats
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.graph import trace_graph
+from gancompress.runtimes.threads import pinned_threads
 
 WARMUP = 2  # calls that are not timed
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -147,17 +146,6 @@ def median_interval(values: list[float], confidence: float) -> tuple[float, floa
     if rank == 0:
         return 0.0, math.inf
     return ordered[rank - 1], ordered[number - rank]
-
-
-@contextmanager
-def pinned_threads(number: int) -> Iterator[None]:
-    """Context in which PyTorch computes with this many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _summarise(values: list[float]) -> Latency:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
-import onnxruntime
-from google.protobuf.message import Message
 from onnx import numpy_helper, shape_inference
 
 from gancompress.errors import CheckpointError, ConfigError
-from gancompress.paths import inside
+from gancompress.runtimes.onnx import external_files, open_session
 
 WEIGHTED: dict[str, tuple[int, ...]] = {
     "Conv": (1, 2),
@@ -81,53 +77,6 @@ def onnx_costs(path: Path, size: tuple[int, int]) -> OnnxCosts:
     graph = _Graph(model)
     macs = [graph.macs(node) for node in model.graph.node]
     return OnnxCosts(graph.params(), sum(true for true, _ in macs), sum(paper for _, paper in macs))
-
-
-def external_files(path: Path) -> list[Path]:
-    """Files beside an ONNX file in which it keeps weights, none of which leads elsewhere.
-
-    A location is a path in or below the file's folder, of a file of its own: no link of either
-    kind, through which weights could be any file of the user's.
-
-    Raises:
-        CheckpointError: Not a readable ONNX file, or one with another location.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf raises types of its own
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a readable ONNX file: {reason}") from None
-    found = set()
-    for tensor in _messages(model, onnx.TensorProto):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                found.add(_own_file(path, entry.value))
-    return sorted(found)
-
-
-def _messages(message: Message, kind: type[Message]) -> Iterator[Any]:
-    """All messages of a kind in a message, wherever they are: in subgraphs, functions, types."""
-    if isinstance(message, kind):
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in [value] if isinstance(value, Message) else value:
-                yield from _messages(part, kind)
-
-
-def _own_file(path: Path, location: str) -> Path:
-    try:
-        file = inside(path.parent, location)
-        status = file.lstat()
-    except (ConfigError, OSError) as error:
-        raise CheckpointError(f"{path} keeps weights in another file: {error}") from None
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        raise CheckpointError(
-            f"{path} keeps weights in {file}, which is a link to a file that has other names, too\n"
-            "  Put a copy in its place."
-        )
-    return file
 
 
 def _set_size(model: Any, size: tuple[int, int], path: Path) -> None:
@@ -287,12 +236,8 @@ def _shapes_of_a_run(
     traced = onnx.ModelProto.FromString(model.SerializeToString())
     del traced.graph.output[:]
     traced.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            traced.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(traced.SerializeToString())
         image = session.get_inputs()[0]
         kind = np.uint8 if image.type == "tensor(uint8)" else np.float32
         values = session.run(names, {image.name: np.zeros(shapes[image.name], kind)})

@@ -2,18 +2,13 @@
 
 from gancompress.export.formats import FORMATS
 from gancompress.export.job import ExportOptions
-from gancompress.export.onnx import OnnxGenerator, export_onnx
-from gancompress.export.openvino import OpenVinoGenerator
-from gancompress.export.program import ProgramGenerator
+from gancompress.export.onnx import export_onnx
 from gancompress.export.proof import Proof
 from gancompress.export.publish import export_network
 
 __all__ = [
     "FORMATS",
     "ExportOptions",
-    "OnnxGenerator",
-    "OpenVinoGenerator",
-    "ProgramGenerator",
     "Proof",
     "export_network",
     "export_onnx",

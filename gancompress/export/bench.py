@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from gancompress.cost.latency import time_calls
 from gancompress.cost.steps import plan_of
@@ -19,6 +18,7 @@ from gancompress.cost.table import Floats
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import ExportError
 from gancompress.export.subnets import LAYERS, OnnxSubnets
+from gancompress.runtimes.onnx import VERSION, open_session
 
 WARMUP = 2  # calls that are not timed
 STEP = re.compile(r"step(\d+)\.")
@@ -41,13 +41,13 @@ class OnnxBench(Bench):
     """
 
     def __init__(self, net: Supernet, stride: int, size: tuple[int, int], threads: int) -> None:
-        self.runtime, self.version = "onnxruntime", str(onnxruntime.__version__)
+        self.runtime, self.version = "onnxruntime", VERSION
         self.threads = threads
         self.plan = plan_of(net, size)
         self.models = OnnxSubnets(net, stride)
         rng = np.random.default_rng(0)
         self.image = rng.uniform(-1, 1, (1, net.example_shape[1], *size)).astype(np.float32)
-        self._sessions: dict[Subnet, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[Subnet, Any] = {}
 
     def split(self, subnets: Sequence[Subnet], rounds: int) -> Floats:
         """See `Bench`."""
@@ -70,21 +70,13 @@ class OnnxBench(Bench):
         timings = time_calls(calls, rounds, WARMUP)
         return np.array([timings.rounds_ms[name] for name in calls])
 
-    def _open(self, subnet: Subnet, profile: Path | None) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile)
-        return onnxruntime.InferenceSession(
-            self.models.model(subnet), options, providers=["CPUExecutionProvider"]
-        )
+    def _open(self, subnet: Subnet, profile: Path | None) -> Any:
+        return open_session(self.models.model(subnet), self.threads, profile)
 
     def _calls(self, subnets: Sequence[Subnet]) -> dict[str, Callable[[], object]]:
         return {str(n): self._call(self._sessions[subnet]) for n, subnet in enumerate(subnets)}
 
-    def _call(self, session: onnxruntime.InferenceSession) -> Callable[[], object]:
+    def _call(self, session: Any) -> Callable[[], object]:
         feed = {session.get_inputs()[0].name: self.image}
         return lambda: session.run(None, feed)
 

@@ -18,22 +18,14 @@ from gancompress.data import Generator, to_float
 from gancompress.errors import ConfigError
 from gancompress.export.graphs import WEIGHTS, with_bytes, with_narrow_weights
 from gancompress.export.job import ExportOptions, Job
-from gancompress.export.onnx import (
-    OnnxGenerator,
-    describe_bytes,
-    get_header,
-    onnx_model,
-    set_header,
-)
-from gancompress.export.openvino import (
-    OpenVinoGenerator,
-    export_openvino,
-    require_openvino,
-    require_precision,
-)
-from gancompress.export.program import ProgramGenerator, export_program
+from gancompress.export.onnx import describe_bytes, get_header, onnx_model, set_header
+from gancompress.export.openvino import export_openvino
+from gancompress.export.program import export_program
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import CHOICES, Trial, rewrite
+from gancompress.runtimes import OnnxGenerator, OpenVinoGenerator
+from gancompress.runtimes.openvino import require_openvino, require_precision
+from gancompress.runtimes.program import ProgramGenerator
 from gancompress.tables import lookup
 
 TOLERANCE = 1e-3  # of images in [-1, 1]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 
@@ -18,6 +17,7 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import ExportError
 from gancompress.export.onnx import export_onnx
 from gancompress.export.rewrites import REWRITES
+from gancompress.runtimes.onnx import open_session
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul")
@@ -108,12 +108,8 @@ class OnnxSubnets:
     def _agrees(self, subnet: Subnet) -> bool:
         """Whether the slices compute the subnet's image."""
         x = torch.rand(self.net.example_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(
-                self._sliced(subnet).SerializeToString(), options, ["CPUExecutionProvider"]
-            )
+            session = open_session(self._sliced(subnet).SerializeToString())
             out = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
         except Exception:  # widths that do not fit: the runtime raises types of its own
             return False

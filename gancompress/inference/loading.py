@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from numpy.typing import NDArray
@@ -14,39 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.checkpoint.models import load_model
-from gancompress.cost import pinned_threads
 from gancompress.data import Generator
 from gancompress.errors import ConfigError
-from gancompress.export import OnnxGenerator, OpenVinoGenerator, ProgramGenerator
 from gancompress.inference.batches import translate_images
 from gancompress.inference.pictures import unpack
+from gancompress.runtimes import FILES
+from gancompress.runtimes.threads import pinned_threads
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)
-
-
-class FileGenerator(Protocol):
-    """A file that runs by itself.
-
-    Attributes:
-        header: What it says of itself.
-        side: Of its square inputs, where it takes no others.
-        stride: What H and W must be multiples of.
-    """
-
-    header: dict[str, Any]
-    side: int | None
-    stride: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 in [-1, 1] -> the same."""
-
-
-READERS: dict[str, Callable[[Path, int | None, bool], FileGenerator]] = {
-    ".onnx": lambda path, threads, _: OnnxGenerator(path, threads),
-    ".xml": lambda path, threads, _: OpenVinoGenerator(path, threads),
-    ".pt2": ProgramGenerator,
-}
-"""Suffixes of files that run by themselves, from (path, threads, allow_code); on the CPU."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,10 +139,10 @@ def load_generator(
         raise ConfigError(f"no model {path}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is at least 1, not {threads}")
-    if path.suffix in READERS and path.is_file():
+    if path.suffix in FILES and path.is_file():
         if subnet is not None or module is not None:
             raise ConfigError(f"{path} holds one subnet; --subnet and --module say nothing")
-        file = READERS[path.suffix](path, threads, allow_code)
+        file = FILES[path.suffix](path, threads, allow_code)
         cpu = torch.device("cpu")
         return LoadedGenerator(file, file.stride, file.header, str(path), cpu, file.side)
     network = load_model(path, subnet, module, trusted=trusted)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
+from torch import Tensor, nn
 
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError, ExportError
 from gancompress.export.subnets import OnnxSubnets
 from gancompress.metrics.perceptual import Lpips
+from gancompress.runtimes import Run, Runtime, load_runtime
 from gancompress.search.quality import Quality
-from gancompress.search.runtimes import Compiled, Runtime, frozen, load_runtime
+
+Compiled: TypeAlias = Callable[..., Tensor]
+"""A `Run` of tensors."""
+
+AGREES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest difference of a frozen network's output from eager's, relative to its largest value."""
 
 WORTHWHILE = 1e9  # MACs of an evaluation; below, the export takes longer than what it saves
 logger = logging.getLogger(__name__)
@@ -41,7 +53,7 @@ class CompiledSubnets:
         Raises:
             ExportError: The runtime cannot open it.
         """
-        return self.runtime.open(self.models.fast_model(subnet, self.size))
+        return _of_tensors(self.runtime.open(self.models.fast_model(subnet, self.size)))
 
 
 def obstacle(net: Supernet, device: torch.device) -> str | None:
@@ -71,7 +83,11 @@ def choose_runtime(name: str, precision: str, hindrance: str | None) -> Runtime 
     if hindrance:
         asked = f"--runtime {name}" if precision == "float32" else f"precision={precision}"
         raise ConfigError(f"{asked}: {hindrance}\n  {_advice(precision)}")
-    return load_runtime("onnxruntime" if name == "auto" else name, precision)
+    return _open("onnxruntime" if name == "auto" else name, precision)
+
+
+def _open(name: str, precision: str) -> Runtime:
+    return load_runtime(name, precision, torch.get_num_threads())
 
 
 def _advice(precision: str) -> str:
@@ -129,7 +145,7 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
     is_free = name == "auto" and precision == "float32"
     if runtime is None or (is_free and work.is_small):
         return None
-    exact = runtime if precision == "float32" else load_runtime(name)
+    exact = runtime if precision == "float32" else _open(name, "float32")
     reason = "slices of the exported supernet are not its subnets"
     try:
         models = OnnxSubnets(work.net, work.stride)
@@ -161,3 +177,47 @@ def accelerated(quality: Quality, runtime: Runtime, size: tuple[int, int]) -> Qu
         one, other = 2 * torch.rand(2, 1, 3, *size, generator=draw) - 1
         quality.per_image.compiled = frozen(runtime, quality.per_image.module, one, other)
     return quality
+
+
+def _of_tensors(run: Run) -> Compiled:
+    def compiled(*inputs: Tensor) -> Tensor:
+        return torch.from_numpy(run(*(x.detach().cpu().float().numpy() for x in inputs)))
+
+    return compiled
+
+
+@torch.inference_mode()
+def frozen(runtime: Runtime, module: nn.Module, *examples: Tensor) -> Compiled | None:
+    """A network in a runtime, or None where it cannot be exported or computes something else.
+
+    Args:
+        runtime: The runtime.
+        module: The network, in evaluation mode.
+        examples: An input each, (1, ...) float32, that the comparison with eager is made on.
+    """
+    try:
+        compiled = _of_tensors(runtime.open(_exported(module, examples)))
+        found = compiled(*examples)
+    except Exception as error:  # exporters raise types of their own: eager works all the same
+        logger.info("a network stays in eager: %s", str(error).partition("\n")[0])
+        return None
+    expected = module(*examples)
+    largest = float((found.reshape(expected.shape) - expected).abs().max())
+    if largest > AGREES[runtime.precision] * max(float(expected.abs().max()), 1e-6):
+        logger.info("a network stays in eager: %s differs from it by %.1e", runtime.label, largest)
+        return None
+    return compiled
+
+
+def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> bytes:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    is_script = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "network.onnx"
+        # the exporter of today cannot follow TorchScript, and that of yesterday follows it whole
+        subject = torch.jit.script(module) if is_script else module
+        torch.onnx.export(
+            subject, examples, path, dynamo=not is_script, external_data=False, verbose=False
+        )
+        return path.read_bytes()
