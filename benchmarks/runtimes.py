@@ -40,7 +40,7 @@ from torch import Tensor
 from gancompress.checkpoint.network import Network, build_network, load_network, save_network
 from gancompress.cost import Timings, format_count
 from gancompress.data import list_images, read_image, to_tensor
-from gancompress.elastic import CostModel
+from gancompress.elastic import NetworkCosts
 from gancompress.export.onnx import onnx_model
 from gancompress.export.openvino import export_openvino
 from gancompress.export.quantise import quantise
@@ -225,8 +225,7 @@ def untrained(name: str, ngf: int) -> Network:
 
 def macs(network: Network, size: int) -> int:
     """True multiply-accumulates of one image."""
-    costs = CostModel.of_module(network.module, network.example_shape)
-    return int(costs.macs(costs.space.genomes_at(0), (size, size))[0])
+    return NetworkCosts(network.module, network.example_shape).macs(size)
 
 
 @torch.inference_mode()

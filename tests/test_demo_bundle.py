@@ -60,7 +60,8 @@ from gancompress.demo.examples import (
 )
 from gancompress.demo.folder import LIST
 from gancompress.demo.manifest import NAME, read_bundle, sha256
-from gancompress.demo.sources import NUM_SUBNETS, _along_front, macs_and_params
+from gancompress.demo.sources import NUM_SUBNETS, _along_front
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError, SpaceError
 from gancompress.runtimes import OnnxGenerator
 from gancompress.search import load_result
@@ -602,8 +603,11 @@ def test_offered_networks_are_the_extracted_subnets(world: Path) -> None:
             network, subnet = offer.load(), net.space.parse(offer.name)
             with torch.no_grad():
                 assert torch.equal(network.module(x), net(x, subnet))
-            macs, params = macs_and_params(network, 32)
-            assert (macs, params) == (net.macs(subnet, 32), net.num_parameters(subnet))
+            costs = NetworkCosts(network.module, network.example_shape)
+            assert (costs.macs(32), costs.params) == (
+                net.macs(subnet, 32),
+                net.num_parameters(subnet),
+            )
         with torch.no_grad():
             wanted = load_network(world / "teacher.safetensors").module(x)
             assert torch.equal(teacher.load().module(x), wanted)

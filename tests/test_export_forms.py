@@ -21,7 +21,7 @@ from gancompress.cli.main import main
 from gancompress.cost import Comparison
 from gancompress.cost.onnx import onnx_costs
 from gancompress.data import to_float, to_uint8
-from gancompress.elastic import CostModel
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError, ExportError
 from gancompress.export import (
     FORMATS,
@@ -168,12 +168,11 @@ def test_every_form_counts_the_network_s_own_costs(made: Made, tmp_path: Path, f
         "int8": lambda: quantise(merged, images(2)),
     }
     onnx.save(change[form](), tmp_path / "form.onnx")
-    costs = CostModel.of_module(network.module, network.example_shape)
-    only = costs.space.genomes_at(0)
+    costs = NetworkCosts(network.module, network.example_shape)
     found = onnx_costs(tmp_path / "form.onnx", (64, 32))
-    assert found.macs == int(costs.macs(only, (64, 32))[0])
-    assert found.macs_paper == int(costs.macs(only, (64, 32), paper=True)[0])
-    assert found.params == int(costs.params(only)[0])
+    assert found.macs == costs.macs((64, 32))
+    assert found.macs_paper == costs.macs((64, 32), paper=True)
+    assert found.params == costs.params
 
 
 # -- int8 -------------------------------------------------------------------------------------
@@ -515,13 +514,12 @@ def test_profile_reads_the_costs_of_exported_files(
     path = tmp_path / f"a{FORMATS[kind].suffix}"
     options = ExportOptions(rewrite="always") if kind == "openvino" else None
     export_network(network, kind, path, images(1), options)
-    costs = CostModel.of_module(network.module, network.example_shape)
-    only = costs.space.genomes_at(0)
+    costs = NetworkCosts(network.module, network.example_shape)
     assert (
         main(["profile", str(path), "--size", "64x32", "--no-latency", "--json", "--allow-code"])
         == 0
     )
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["params"] == sum(p.numel() for p in network.module.parameters())
-    assert found["macs"] == int(costs.macs(only, (64, 32))[0])
-    assert found["macs_paper"] == int(costs.macs(only, (64, 32), paper=True)[0])
+    assert found["macs"] == costs.macs((64, 32))
+    assert found["macs_paper"] == costs.macs((64, 32), paper=True)

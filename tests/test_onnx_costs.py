@@ -12,7 +12,7 @@ from torch import nn
 
 from gancompress.config import GeneratorOptions
 from gancompress.cost.onnx import OnnxCosts, onnx_costs
-from gancompress.elastic import CostModel
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export.onnx import export_onnx
 from gancompress.models import build_generator
@@ -22,10 +22,8 @@ Weights = dict[str, np.ndarray]
 
 
 def module_costs(module: nn.Module, size: tuple[int, int], side: int = 64) -> OnnxCosts:
-    costs = CostModel.of_module(module, (1, 3, side, side))
-    only = costs.space.genomes_at(0)
-    macs, paper = (int(costs.macs(only, size, paper=p)[0]) for p in (False, True))
-    return OnnxCosts(int(costs.params(only)[0]), macs, paper)
+    costs = NetworkCosts(module, (1, 3, side, side))
+    return OnnxCosts(costs.params, costs.macs(size), costs.macs(size, paper=True))
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from gancompress.config import (
 )
 from gancompress.cost import format_count, measure_latency
 from gancompress.data import Split, Splits, load_split, spread, to_float
-from gancompress.elastic import Supernet
+from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, export_network
@@ -274,16 +274,14 @@ def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> l
     sizes = {label.partition(" (")[0]: path.stat().st_size / 1e6 for label, path in files.items()}
     rows = []
     for label, network in finished.networks.items():
-        net = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
-        full = net.space.largest()
-        params = net.num_parameters(full)
+        costs = NetworkCosts(network.module, network.example_shape)
         rows.append(
             Row(
                 label=label,
                 config=str(network.header.get("subnet", "-")),
-                params=params,
-                macs=net.macs(full, result.size),
-                macs_paper=net.macs(full, result.size, paper=True),
+                params=costs.params,
+                macs=costs.macs(result.size),
+                macs_paper=costs.macs(result.size, paper=True),
                 scores={f"{finished.split} {k}": v for k, v in finished.scores[label].items()},
                 latency_ms=latencies[label].median_ms,
                 size_mb=sizes.get(label),

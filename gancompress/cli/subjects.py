@@ -17,7 +17,7 @@ from gancompress.checkpoint.network import Network
 from gancompress.cli.context import existing
 from gancompress.cost import peak_activation_bytes
 from gancompress.cost.onnx import onnx_costs
-from gancompress.elastic import CostModel
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.runtimes import FILES, FileGenerator, OnnxGenerator
 
@@ -83,21 +83,16 @@ class NetworkSubject(Subject):
         if file.is_file() and "space" not in network.header:
             self.size_bytes, self.size_of = file.stat().st_size, file.name
         else:
-            self.size_bytes = int(self._costs.weight_bytes(self._only)[0])
+            self.size_bytes = self._costs.weight_bytes
             self.size_of = "as safetensors, without the header"
 
     @cached_property
-    def _costs(self) -> CostModel:
-        return CostModel.of_module(self.body.module, self.body.example_shape)
-
-    @property
-    def _only(self) -> Any:
-        return self._costs.space.genomes_at(0)
+    def _costs(self) -> NetworkCosts:
+        return NetworkCosts(self.body.module, self.body.example_shape)
 
     def counts(self, size: Size) -> tuple[int, int, int]:
         """See `Subject`."""
-        macs, paper = (self._costs.macs(self._only, size, paper=p)[0] for p in (False, True))
-        return int(self._costs.params(self._only)[0]), int(macs), int(paper)
+        return self._costs.params, self._costs.macs(size), self._costs.macs(size, paper=True)
 
     def peak_bytes(self, size: Size) -> int | None:
         """See `Subject`."""

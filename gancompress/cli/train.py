@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gancompress.checkpoint.models import stage_folder, supernet_of
 from gancompress.checkpoint.network import Network, build_network, load_supernet
 from gancompress.checkpoint.run import RunFolder, planned_splits
@@ -20,7 +18,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.cost import format_count
-from gancompress.elastic import Supernet
+from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.errors import DataError
 from gancompress.losses.terms import term_weights
 from gancompress.training.stages import finetune, supernet_options, train_supernet, train_teacher
@@ -88,10 +86,8 @@ def _dry_run(
 ) -> None:
     """Print the resolved options, splits, shapes, parameters and MACs."""
     size = options.data.whole_size
-    full = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
-    subnet = full.space.largest()
-    params = sum(p.numel() for p in network.module.parameters())
-    macs, paper = full.macs(subnet, size), full.macs(subnet, size, paper=True)
+    costs = NetworkCosts(network.module, network.example_shape)
+    params, macs, paper = costs.params, costs.macs(size), costs.macs(size, paper=True)
     splits = describe_splits(options)
     lines = [
         dump_options(options),
@@ -108,8 +104,9 @@ def _dry_run(
             f"({format_count(low)} MACs) to {net.space.largest()} ({format_count(high)} MACs)"
         )
         facts["space"] = {"size": net.space.size, "macs": [low, high]}
-    shapes = full.traced.shapes(network.input_nc, size, size)
-    for op, _, _ in full.traced.operations:
+    traced = costs.model.traced
+    shapes = traced.shapes(network.input_nc, size, size)
+    for op, _, _ in traced.operations:
         lines.append(f"  {op.weight or op.node}: {shapes[op.source]} -> {shapes[op.node]}")
     context.say("\n".join(lines))
     context.result(facts)

@@ -25,7 +25,8 @@ from gancompress.demo.manifest import (
     read_manifest,
     sha256,
 )
-from gancompress.demo.sources import Offer, Source, macs_and_params
+from gancompress.demo.sources import Offer, Source
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.export import ExportOptions, export_network
 from gancompress.paths import inside
@@ -184,15 +185,15 @@ def _export(
         path = Path(folder) / "model.onnx"
         proof = export_network(network, "onnx", path, images, _form(options, size))
         content = path.read_bytes()
-    macs, params = macs_and_params(network, size)
+    costs = NetworkCosts(network.module, network.example_shape)
     model = Model(
         file=f"models/{plain(offer.name) or 'model'}.onnx",
         sha256=sha256(content),
         bytes=len(content),
         name=offer.name,
         role=offer.role,
-        params=params,
-        macs=macs,
+        params=costs.params,
+        macs=costs.macs(size),
         score=offer.score,
         max_difference=proof.max_difference,
         psnr_db=proof.psnr_db,

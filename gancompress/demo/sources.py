@@ -14,7 +14,6 @@ from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DataOptions
 from gancompress.data import Splits
 from gancompress.demo.manifest import Role, Score
-from gancompress.elastic import CostModel
 from gancompress.errors import ConfigError
 from gancompress.search.answers import uniform_subnets
 from gancompress.search.result import SearchResult, load_result
@@ -184,10 +183,3 @@ def _source(path: Path, offers: Sequence[Offer], network: Network, files: Sequen
     size = data[1] if data is not None else int(network.header.get("image_size", DEFAULT_SIZE))
     splits = run_splits(path, data[0]) if data is not None else None
     return Source(path, tuple(offers), data, size, splits, tuple(files))
-
-
-def macs_and_params(network: Network, size: int) -> tuple[int, int]:
-    """MACs of one square image, and parameters."""
-    costs = CostModel.of_module(network.module, network.example_shape)
-    only = costs.space.genomes_at(0)
-    return int(costs.macs(only, (size, size))[0]), int(costs.params(only)[0])

@@ -4,7 +4,7 @@ Nothing here knows a particular model.
 """
 
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
-from gancompress.elastic.costs import CostModel
+from gancompress.elastic.costs import CostModel, NetworkCosts
 from gancompress.elastic.layers import fit
 from gancompress.elastic.sorting import channel_importance, sort_channels
 from gancompress.elastic.space import Dimension, Genomes, SearchSpace, Subnet, Tie, make_space
@@ -16,6 +16,7 @@ __all__ = [
     "Dimension",
     "Genomes",
     "Group",
+    "NetworkCosts",
     "SearchSpace",
     "Subnet",
     "Supernet",

@@ -89,19 +89,6 @@ class CostModel:
         self.byte_polynomial = Polynomial.of(self._count_bytes(generator))
         self._macs: dict[tuple[int, int, bool], Polynomial] = {}
 
-    @classmethod
-    def of_module(cls, module: nn.Module, example_shape: tuple[int, ...]) -> CostModel:
-        """The costs of a plain generator: a space of one subnet, whose genome has no genes.
-
-        Args:
-            module: The generator.
-            example_shape: (N, C, H, W) of an input that it accepts.
-
-        Raises:
-            TraceError: Its channels cannot be followed.
-        """
-        return cls(module, trace(module, example_shape), SearchSpace(()), example_shape[1])
-
     def params(self, genomes: Genomes) -> Genomes:
         """Number of parameters (without buffers).
 
@@ -189,6 +176,36 @@ class CostModel:
             width = 4 if tensor.is_floating_point() else tensor.element_size()
             _add(total, self._elements(name, tensor), width)
         return total
+
+
+class NetworkCosts:
+    """Costs of one network, as plain integers of any size.
+
+    Args:
+        module: The network.
+        example_shape: (N, C, H, W) of an input that it accepts.
+
+    Raises:
+        TraceError: Its channels cannot be followed.
+    """
+
+    def __init__(self, module: nn.Module, example_shape: tuple[int, ...]) -> None:
+        traced = trace(module, example_shape)
+        self.model = CostModel(module, traced, SearchSpace(()), example_shape[1])
+
+    @property
+    def params(self) -> int:
+        """Number of parameters (without buffers)."""
+        return int(self.model.parameter_polynomial(()))
+
+    @property
+    def weight_bytes(self) -> int:
+        """See `CostModel.weight_bytes`."""
+        return int(self.model.byte_polynomial(()))
+
+    def macs(self, size: Size, paper: bool = False) -> int:
+        """Multiply-accumulates for one image; see `CostModel.macs`."""
+        return int(self.model.mac_polynomial(size, paper)(()))
 
 
 def _state(generator: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from gancompress.checkpoint.network import Network
-from gancompress.elastic import CostModel
+from gancompress.elastic import NetworkCosts
 from gancompress.errors import GanCompressError
 
 
@@ -56,16 +56,14 @@ def network_costs(network: Network) -> dict[str, Any]:
     They are the network's own, whatever a file's graph computes besides. Nothing where they are
     not known: the generator cannot be followed, or its MACs do not grow with the area.
     """
-    _, channels, side, _ = network.example_shape
+    side = network.example_shape[-1]
     try:
-        costs = CostModel.of_module(network.module, (1, channels, side, side))
+        costs = NetworkCosts(network.module, network.example_shape)
     except GanCompressError:
         return {}
-    only = costs.space.genomes_at(0)
-    found: dict[str, int] = {"side": side, "params": int(costs.params(only)[0])}
+    found = {"side": side, "params": costs.params}
     for name, paper in (("macs", False), ("macs_paper", True)):
-        small, large = (int(costs.macs(only, (n * side,) * 2, paper=paper)[0]) for n in (1, 2))
-        if large != 4 * small:
+        found[name] = costs.macs(side, paper)
+        if costs.macs(2 * side, paper) != 4 * found[name]:
             return {}
-        found[name] = small
     return {"costs": found}
