@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toys  # noqa: F401  # registers its entries before tests loop over the tables
 from helpers import make_paired, make_unpaired
 from pages import browser as browser
 from pages import visit as visit

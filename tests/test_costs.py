@@ -38,7 +38,9 @@ some_generators = pytest.mark.parametrize(
 
 
 def make_supernet(name: str, norm: str = "instance", ngf: int = 8) -> Supernet:
-    generator = build_generator(GeneratorOptions(name=name, ngf=ngf, norm=norm)).eval()
+    generator = build_generator(
+        GeneratorOptions.model_validate({"name": name, "ngf": ngf, "norm": norm})
+    ).eval()
     return Supernet(generator, torch.empty(example_shape(3, GENERATORS[name].stride)), divisor=1)
 
 

@@ -152,7 +152,8 @@ def test_parameters_and_their_views_are_no_activations() -> None:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_nothing_is_changed_by_asking(name: str) -> None:
-    module = build_generator(GeneratorOptions(name=name, ngf=2, norm="batch")).eval()
+    options = GeneratorOptions.model_validate({"name": name, "ngf": 2, "norm": "batch"})
+    module = build_generator(options).eval()
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     first = peak_activation_bytes(module, (1, 3, 256, 256))
     assert first == peak_activation_bytes(module, (1, 3, 256, 256)) > 0

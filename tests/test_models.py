@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gancompress.config import DiscriminatorOptions, GeneratorOptions
+from gancompress.config import DiscriminatorOptions, GeneratorOptions, Section, build
 from gancompress.errors import ConfigError
 from gancompress.models import (
     DISCRIMINATORS,
@@ -61,7 +61,9 @@ def test_nearest_upsampling_leaves_no_checkerboard(kind: str, flat: bool, kernel
     assert bool(torch.allclose(inner, inner[..., :1, :1], atol=1e-6)) == flat
 
 
-@every_discriminator
+@pytest.mark.parametrize(
+    "name", [n for n, f in DISCRIMINATORS.items() if "spectral_norm" in f.takes]
+)
 def test_spectral_norm_bounds_every_kernel_and_trains_the_stored_weight(name: str) -> None:
     net = init_weights(discriminator(name, norm="none", spectral_norm=True))
     convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
@@ -109,7 +111,7 @@ def test_resnet_blocks_keep_their_size_in_every_style(
 def test_discriminator_scores_every_patch(name: str, norm: str) -> None:
     net = discriminator(name, norm=norm)
     scores = net(image(6, 64, 96))
-    expected = {"n_layers": (2, 1, 6, 10), "pixel": (2, 1, 64, 96)}
+    expected = {"n_layers": (2, 1, 6, 10), "pixel": (2, 1, 64, 96), "toy": (2, 1, 16, 24)}
     assert scores.shape == expected[name]
     assert scores.min() < scores.max()
 
@@ -278,15 +280,38 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match="unknown generator 'resnet_9block'; did you mean"
     ) as error:
-        build_generator(GeneratorOptions(name="resnet_9block"))
+        GeneratorOptions(name="resnet_9block")
     assert f"Choose from {', '.join(sorted(GENERATORS))}." in str(error.value)
     with pytest.raises(ConfigError, match="unknown discriminator 'patch'") as error:
-        build_discriminator(DiscriminatorOptions(name="patch"), 3)
+        DiscriminatorOptions(name="patch")
     assert f"Choose from {', '.join(sorted(DISCRIMINATORS))}." in str(error.value)
     with pytest.raises(ConfigError, match="unknown norm 'layer'"):
         norm_factory("layer")
     with pytest.raises(ConfigError, match="unknown config set"):
         config_set(CONFIG_SETS, "channels-1", 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (GeneratorOptions, {"name": "unet_64", "padding": "zero"}, "generator.padding=zero has no"),
+        (GeneratorOptions, {"name": "toy", "dropout": 0.5}, "on toy, which takes .* norm, depth$"),
+        (GeneratorOptions, {"name": "unet_64", "depth": 3}, "unknown key 'depth'"),
+        (
+            DiscriminatorOptions,
+            {"name": "pixel", "n_layers": 2},
+            "n_layers=2 has no effect on pixel",
+        ),
+    ],
+)
+def test_option_that_a_family_does_not_take_is_refused(
+    kind: type[Section], values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"options.yaml: .*{message}"):
+        build(kind, values, "options.yaml")
+    # resolved options hold every shared key
+    resolved = {**kind().model_dump(), "name": values["name"]}
+    assert build(kind, resolved, "").model_dump().items() >= resolved.items()
 
 
 def test_unet_without_a_middle_is_refused() -> None:

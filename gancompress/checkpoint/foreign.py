@@ -5,9 +5,9 @@ Known are those of pytorch-CycleGAN-and-pix2pix and of gan-compression.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from torch import Tensor
 from gancompress.checkpoint.files import check_finite, load_pickle
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
 from gancompress.errors import CheckpointError
-from gancompress.models import GENERATORS
-from gancompress.models.family import infer_norm, kernel
+from gancompress.models import DISCRIMINATORS, GENERATORS
 
 Tensors = dict[str, Tensor]
+T = TypeVar("T")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -63,44 +63,41 @@ def infer_generator(tensors: Tensors, path: Path) -> GeneratorOptions:
     """The generator section that builds these tensors' network, apart from its widths.
 
     Raises:
-        CheckpointError: Of none of the known families.
+        CheckpointError: Of none of the known families, or of one that cannot build it.
     """
-    for infer in dict.fromkeys(family.infer for family in GENERATORS.values()):
-        try:
-            options = infer(tensors)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-        if options is not None:
-            return options
-    some = ", ".join(list(tensors)[:3])
-    raise CheckpointError(
-        f"{path} is not a generator of a known family: {', '.join(GENERATORS)} "
-        f"(tensors: {some}, ...)\n"
-        "  For another network name a factory with teacher.module=package.module:factory."
-    )
+    found = _first(tensors, path, [family.infer for family in GENERATORS.values()])
+    if found is None:
+        some = ", ".join(list(tensors)[:3])
+        raise CheckpointError(
+            f"{path} is not a generator of a known family: {', '.join(GENERATORS)} "
+            f"(tensors: {some}, ...)\n"
+            "  For another network name a factory with teacher.module=package.module:factory."
+        )
+    return found
 
 
 def infer_discriminator(tensors: Tensors, path: Path) -> tuple[DiscriminatorOptions, int]:
     """The discriminator section of these tensors, and the channels of the judged image.
 
     Raises:
-        CheckpointError: Neither an n-layer nor a pixel PatchGAN.
+        CheckpointError: Of none of the known families, or of one that cannot build it.
     """
-    if "net.0.weight" in tensors:
-        first = kernel(tensors, "net.0.weight")
-        norm = infer_norm(tensors, "net.3", "net.2")
-        options = DiscriminatorOptions(name="pixel", ndf=first.shape[0], norm=norm)
-        return options, int(first.shape[1])
-    convs = [
-        n for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.weight", n) and t.ndim == 4
-    ]
-    if "model.0.weight" not in tensors or len(convs) < 3:
-        raise CheckpointError(f"{path} is no PatchGAN discriminator (n-layer or pixel)")
-    first = kernel(tensors, "model.0.weight")
-    options = DiscriminatorOptions(
-        name="n_layers",
-        ndf=first.shape[0],
-        n_layers=len(convs) - 2,
-        norm=infer_norm(tensors, "model.3", "model.2"),
-    )
-    return options, int(first.shape[1])
+    found = _first(tensors, path, [family.infer for family in DISCRIMINATORS.values()])
+    if found is None:
+        known = ", ".join(DISCRIMINATORS)
+        raise CheckpointError(f"{path} is not a discriminator of a known family: {known}")
+    return found
+
+
+def _first(
+    tensors: Tensors, path: Path, families: Iterable[Callable[[Tensors], T | None]]
+) -> T | None:
+    """What the first family that recognises the tensors makes of them."""
+    for infer in dict.fromkeys(families):
+        try:
+            found = infer(tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        if found is not None:
+            return found
+    return None

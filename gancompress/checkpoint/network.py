@@ -243,7 +243,7 @@ def described(
 def _describe(tensors: dict[str, Tensor], path: Path, norm: str | None) -> Json:
     options = infer_generator(tensors, path)
     if norm is not None:
-        options = options.model_copy(update={"norm": norm})
+        options = build(GeneratorOptions, {**options.model_dump(), "norm": norm}, str(path))
     return {"generator": options.model_dump(mode="json")}
 
 

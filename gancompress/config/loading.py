@@ -45,6 +45,8 @@ def build(kind: type[S], raw: dict[str, Any], source: str, overrides: list[str] 
         return kind.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_explain(kind, error, source)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def dump_options(options: Section) -> str:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    model_validator,
+)
+
+from gancompress.errors import ConfigError
+from gancompress.tables import lookup
 
 Size = Annotated[int, Field(ge=1)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -29,6 +42,49 @@ class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def entry(table: str, name: str, kind: str) -> Any:
+    """Entry `name` of a table such as `gancompress.models:GENERATORS`.
+
+    Tables hold what takes long to import, which is done when a name is checked.
+
+    Raises:
+        ConfigError: The name is not in the table.
+    """
+    module, _, attribute = table.partition(":")
+    return lookup(getattr(importlib.import_module(module), attribute), name, kind)
+
+
+class FamilyOptions(Section):
+    """A section that names a family, whose record says which keys it takes."""
+
+    table: ClassVar[str]
+    kind: ClassVar[str]
+    optional: ClassVar[frozenset[str]]  # keys that not every family takes
+
+    name: str
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_record(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """The section of the family's own class, where it has one; no key without effect."""
+        if isinstance(value, dict):
+            name = value.get("name", cls.model_fields["name"].default)
+            own = entry(cls.table, str(name), cls.kind).options
+            if own is not cls and issubclass(own, cls):
+                section: Self = own.model_validate(value)
+                return section
+        made = handler(value)
+        takes = entry(cls.table, made.name, cls.kind).takes
+        for key in sorted(cls.optional - takes):
+            if getattr(made, key) != cls.model_fields[key].default:
+                taken = [k for k in cls.model_fields if k not in cls.optional - takes]
+                raise ConfigError(
+                    f"{cls.kind}.{key}={getattr(made, key)} has no effect on {made.name}, "
+                    f"which takes {', '.join(taken)}"
+                )
+        return made
 
 
 class DrawingOptions(Section):
@@ -100,8 +156,12 @@ class DataOptions(Section):
         return self.eval_size or self.crop_size
 
 
-class GeneratorOptions(Section):
-    """An entry of `gancompress.models.GENERATORS` and its arguments."""
+class GeneratorOptions(FamilyOptions):
+    """A family of generators and what is shared by many; a family may add keys of its own."""
+
+    table: ClassVar[str] = "gancompress.models:GENERATORS"
+    kind: ClassVar[str] = "generator"
+    optional: ClassVar[frozenset[str]] = frozenset({"norm", "padding", "upsampling", "dropout"})
 
     name: str = "resnet_9blocks"
     input_nc: Channels = 3
@@ -113,8 +173,12 @@ class GeneratorOptions(Section):
     dropout: Fraction | None = None
 
 
-class DiscriminatorOptions(Section):
-    """An entry of `gancompress.models.DISCRIMINATORS` and its arguments."""
+class DiscriminatorOptions(FamilyOptions):
+    """A family of discriminators and what is shared by many; a family may add keys of its own."""
+
+    table: ClassVar[str] = "gancompress.models:DISCRIMINATORS"
+    kind: ClassVar[str] = "discriminator"
+    optional: ClassVar[frozenset[str]] = frozenset({"n_layers", "norm", "spectral_norm"})
 
     name: str = "n_layers"
     ndf: Channels = 64
@@ -178,8 +242,10 @@ class TeacherOptions(Section):
     run: Path
     seed: int = 0
     data: DataOptions
-    generator: GeneratorOptions = GeneratorOptions()
-    discriminator: DiscriminatorOptions = DiscriminatorOptions()
+    generator: SerializeAsAny[GeneratorOptions] = Field(default_factory=GeneratorOptions)
+    discriminator: SerializeAsAny[DiscriminatorOptions] = Field(
+        default_factory=DiscriminatorOptions
+    )
     loss: TeacherLossOptions = TeacherLossOptions()
     schedule: ScheduleOptions
     log: LogOptions = LogOptions()
@@ -200,6 +266,12 @@ class TeacherSource(Section):
     norm: Literal["instance", "batch", "none"] | None = None  # where tensors cannot tell
 
 
+def _same_or_family(name: str) -> str:
+    if name != "same":
+        entry(GeneratorOptions.table, name, GeneratorOptions.kind)
+    return name
+
+
 class StudentOptions(Section):
     """The supernet's generator.
 
@@ -207,7 +279,7 @@ class StudentOptions(Section):
     first; any other name is an entry of `GENERATORS`, and inherits each tensor whose shape agrees.
     """
 
-    name: str = "same"
+    name: Annotated[str, AfterValidator(_same_or_family)] = "same"
     ngf: Channels | None = None
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
     divisor: Size = 8
@@ -248,7 +320,9 @@ class SupernetOptions(Section):
     data: DataOptions
     teacher: TeacherSource
     student: StudentOptions = StudentOptions()
-    discriminator: DiscriminatorOptions = DiscriminatorOptions()
+    discriminator: SerializeAsAny[DiscriminatorOptions] = Field(
+        default_factory=DiscriminatorOptions
+    )
     loss: DistillLossOptions = DistillLossOptions()
     sampling: SamplingOptions = SamplingOptions()
     schedule: ScheduleOptions

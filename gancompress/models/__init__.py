@@ -5,17 +5,17 @@ A teacher, a student, a supernet's generator and an extracted subnet are all the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
 from gancompress.models.discriminators import (
+    N_LAYERS,
+    PIXEL,
     NLayerDiscriminator,
     PixelDiscriminator,
     stored_weight,
 )
-from gancompress.models.family import Family
+from gancompress.models.family import DiscriminatorFamily, Family, leaky_relus
 from gancompress.models.resnet import (
     BlockStyle,
     ResnetBlock,
@@ -24,7 +24,6 @@ from gancompress.models.resnet import (
     resnet,
 )
 from gancompress.models.unet import UnetGenerator, unet
-from gancompress.tables import lookup
 
 GENERATORS: dict[str, Family] = {
     "resnet_9blocks": resnet(9),
@@ -37,18 +36,13 @@ GENERATORS: dict[str, Family] = {
 }
 """Generator families by name."""
 
-DISCRIMINATORS: dict[str, Callable[[DiscriminatorOptions, int], nn.Module]] = {
-    "n_layers": lambda o, input_nc: NLayerDiscriminator(
-        input_nc, o.ndf, o.n_layers, o.norm, o.spectral_norm
-    ),
-    "pixel": lambda o, input_nc: PixelDiscriminator(input_nc, o.ndf, o.norm, o.spectral_norm),
-}
-"""Discriminators by name; each takes its section and the channels of the judged image."""
+DISCRIMINATORS: dict[str, DiscriminatorFamily] = {"n_layers": N_LAYERS, "pixel": PIXEL}
+"""Discriminator families by name."""
 
 
 def build_generator(options: GeneratorOptions) -> nn.Module:
     """A generator with PyTorch's default initialisation; see `init_weights`."""
-    return lookup(GENERATORS, options.name, "generator").build(options)
+    return GENERATORS[options.name].build(options)
 
 
 def family_of(generator: nn.Module) -> Family | None:
@@ -58,7 +52,13 @@ def family_of(generator: nn.Module) -> Family | None:
 
 def build_discriminator(options: DiscriminatorOptions, input_nc: int) -> nn.Module:
     """A discriminator for images of `input_nc` channels."""
-    return lookup(DISCRIMINATORS, options.name, "discriminator")(options, input_nc)
+    return DISCRIMINATORS[options.name].build(options, input_nc)
+
+
+def compared_layers(discriminator: nn.Module) -> list[str]:
+    """Names of the inner layers of a discriminator whose activations a loss compares."""
+    layers = {family.module: family.layers for family in DISCRIMINATORS.values()}
+    return layers.get(type(discriminator), leaky_relus)(discriminator)
 
 
 def init_weights(module: nn.Module, gain: float = 0.02) -> nn.Module:
@@ -78,6 +78,7 @@ __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
     "BlockStyle",
+    "DiscriminatorFamily",
     "Family",
     "NLayerDiscriminator",
     "PixelDiscriminator",
@@ -87,6 +88,7 @@ __all__ = [
     "UnetGenerator",
     "build_discriminator",
     "build_generator",
+    "compared_layers",
     "family_of",
     "init_weights",
 ]

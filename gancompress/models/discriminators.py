@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
 from torch.nn.utils.parametrize import is_parametrized
 
+from gancompress.config import DiscriminatorOptions
 from gancompress.models.blocks import needs_bias, norm_factory
+from gancompress.models.family import DiscriminatorFamily, Tensors, infer_norm, kernel
 
 
 def _normalise(convolutions: nn.Sequential) -> nn.Sequential:
@@ -93,3 +97,40 @@ class PixelDiscriminator(nn.Module):
         """(N, input_nc, H, W) -> (N, 1, H, W) unbounded scores."""
         out: Tensor = self.net(x)
         return out
+
+
+def _infer_n_layers(tensors: Tensors) -> tuple[DiscriminatorOptions, int] | None:
+    names = [
+        n for n, t in tensors.items() if re.fullmatch(r"model\.\d+\.weight", n) and t.ndim == 4
+    ]
+    if "model.0.weight" not in tensors or len(names) < 3:
+        return None
+    first = kernel(tensors, "model.0.weight")
+    norm = infer_norm(tensors, "model.3", "model.2")
+    layers = len(names) - 2
+    options = DiscriminatorOptions(name="n_layers", ndf=first.shape[0], n_layers=layers, norm=norm)
+    return options, first.shape[1]
+
+
+def _infer_pixel(tensors: Tensors) -> tuple[DiscriminatorOptions, int] | None:
+    if "net.0.weight" not in tensors:
+        return None
+    first = kernel(tensors, "net.0.weight")
+    norm = infer_norm(tensors, "net.3", "net.2")
+    return DiscriminatorOptions(name="pixel", ndf=first.shape[0], norm=norm), first.shape[1]
+
+
+N_LAYERS = DiscriminatorFamily(
+    module=NLayerDiscriminator,
+    build=lambda o, input_nc: NLayerDiscriminator(
+        input_nc, o.ndf, o.n_layers, o.norm, o.spectral_norm
+    ),
+    takes=frozenset({"n_layers", "norm", "spectral_norm"}),
+    infer=_infer_n_layers,
+)
+PIXEL = DiscriminatorFamily(
+    module=PixelDiscriminator,
+    build=lambda o, input_nc: PixelDiscriminator(input_nc, o.ndf, o.norm, o.spectral_norm),
+    takes=frozenset({"norm", "spectral_norm"}),
+    infer=_infer_pixel,
+)

@@ -1,4 +1,4 @@
-"""What the toolkit knows of a kind of generator; the record of each stands in its model's file."""
+"""What the toolkit knows of a kind of generator or discriminator; records stand in its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from gancompress.config import GeneratorOptions
+from gancompress.config import DiscriminatorOptions, GeneratorOptions
 from gancompress.elastic import Tie, Traced
 from gancompress.errors import CheckpointError
 
@@ -46,7 +46,9 @@ class Family:
     Attributes:
         module: Its class, which nothing else builds.
         build: The untrained generator of an options section.
-        takes: Keys of the section that it takes besides `name`, `input_nc`, `output_nc` and `ngf`.
+        takes: Shared keys of the section that it takes besides `name`, `input_nc`, `output_nc` and
+            `ngf`.
+        options: The class of its section, which may add keys of its own.
         stride: What H and W of an image must be multiples of.
         infer: The section that builds the network of these foreign tensors, apart from its widths,
             or None where they are of another family; raises CheckpointError where they are of this
@@ -66,6 +68,7 @@ class Family:
     takes: frozenset[str]
     stride: int
     infer: Callable[[Tensors], GeneratorOptions | None]
+    options: type[GeneratorOptions] = GeneratorOptions
     inputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _input
     outputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _output
     student: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +76,34 @@ class Family:
     forms: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     config_sets: Mapping[str, ConfigSet] = field(default_factory=dict)
     taps: Callable[[Traced], tuple[str, ...]] | None = None
+
+
+def leaky_relus(discriminator: nn.Module) -> list[str]:
+    """Names of the layers that activate the inner convolutions of a PatchGAN."""
+    return [name for name, m in discriminator.named_modules() if isinstance(m, nn.LeakyReLU)]
+
+
+@dataclass(frozen=True)
+class DiscriminatorFamily:
+    """A kind of discriminator.
+
+    Attributes:
+        module: Its class, which nothing else builds.
+        build: The untrained discriminator of an options section for images of so many channels.
+        takes: Shared keys of the section that it takes besides `name` and `ndf`.
+        infer: The section and the channels of the judged image of these foreign tensors, or None
+            where they are of another family; raises CheckpointError where they are of this one but
+            cannot be built.
+        options: The class of its section, which may add keys of its own.
+        layers: Names of the inner layers whose activations a loss compares.
+    """
+
+    module: type[nn.Module]
+    build: Callable[[DiscriminatorOptions, int], nn.Module]
+    takes: frozenset[str]
+    infer: Callable[[Tensors], tuple[DiscriminatorOptions, int] | None]
+    options: type[DiscriminatorOptions] = DiscriminatorOptions
+    layers: Callable[[nn.Module], list[str]] = leaky_relus
 
 
 def kernel(tensors: Tensors, name: str) -> Tensor:

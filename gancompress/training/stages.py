@@ -45,7 +45,6 @@ from gancompress.distributed import (
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
-from gancompress.tables import lookup
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer
 from gancompress.training.networks import Student, SubnetStudent, WholeView
@@ -88,7 +87,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
             return before
         data = options.data
         require_rgb(options.generator, "generator")
-        _check_stride(data, lookup(GENERATORS, options.generator.name, "generator").stride)
+        _check_stride(data, GENERATORS[options.generator.name].stride)
         splits = agreed(lambda: record_splits(run, data))
         training = load_split(data, "train", data.load_size, splits)
         if training.targets is None:

@@ -31,7 +31,6 @@ from gancompress.elastic import (
 from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.models import GENERATORS, build_generator, family_of, init_weights
 from gancompress.models.configs import config_set
-from gancompress.tables import lookup
 from gancompress.training.networks import SupernetStudent
 
 logger = logging.getLogger(__name__)
@@ -74,13 +73,15 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     if options.name == "same":
         return _same_student(options, teacher)
     given = teacher.description.get("generator") or {}
-    family = lookup(GENERATORS, options.name, "generator")
-    section = GeneratorOptions(
-        name=options.name,
-        input_nc=given.get("input_nc", 3),
-        output_nc=given.get("output_nc", 3),
-        ngf=options.ngf or given.get("ngf", 64),
-        **family.student,
+    family = GENERATORS[options.name]
+    section = GeneratorOptions.model_validate(
+        {
+            "name": options.name,
+            "input_nc": given.get("input_nc", 3),
+            "output_nc": given.get("output_nc", 3),
+            "ngf": options.ngf or given.get("ngf", 64),
+            **family.student,
+        }
     )
     generator = init_weights(build_generator(section))
     source = teacher.module

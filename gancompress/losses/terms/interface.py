@@ -17,6 +17,7 @@ from gancompress.elastic import capture
 from gancompress.errors import ConfigError
 from gancompress.losses import judged
 from gancompress.losses.perceptual import PerceptualLoss
+from gancompress.models import compared_layers
 
 Need = Literal["activations", "backbone", "discriminator"]
 C = TypeVar("C")
@@ -113,7 +114,7 @@ class _Seen(ABC):
         """The discriminator's inner activations of the image, (N, C, H, W) float32 each."""
         judge = self.observers.discriminator
         assert judge is not None
-        layers = [name for name, m in judge.named_modules() if isinstance(m, nn.LeakyReLU)]
+        layers = compared_layers(judge)
         with self.observers.autocast(), capture(judge, layers) as found:
             judge(judged(self.inputs, self.image, self.observers.paired))
         return [found[name].float() for name in layers]
