@@ -15,7 +15,7 @@ from itertools import groupby
 import torch
 
 from gancompress.cost.papers import PaperCounts, count_as_papers, in_form_of
-from gancompress.models.published import PUBLISHED, Row, build_published, family_of
+from gancompress.models.published import PUBLISHED, Row, build_published, published_model
 
 COUNTS = {"papers": "macs_paper", "+products": "macs_products", "+norms": "macs_norms"}
 """Ways in which the figures may have been counted: column and attribute of `PaperCounts`."""
@@ -85,7 +85,7 @@ def count_table() -> list[Line]:
         for config in (row.config, row.released) if row.released else (row.config,):
             with torch.device("meta"):
                 module = build_published(row, config)
-            lines.append(Line(row, config, count_as_papers(module, family_of(row).inputs)))
+            lines.append(Line(row, config, count_as_papers(module, published_model(row).inputs)))
     return lines
 
 
@@ -136,7 +136,7 @@ def as_text(lines: list[Line]) -> str:
     text = [aligned(HEADER)]
     for (model, data), group in groupby(lines, lambda line: (line.row.model, line.row.data)):
         members = list(group)
-        _, channels, height, width = family_of(members[0].row).inputs
+        _, channels, height, width = published_model(members[0].row).inputs
         text += ["", f"{model}, {data}: {channels} channels, {height}x{width}"]
         text += [aligned(cells(line)) for line in members]
     return "\n".join([*text, LEGEND, summary(lines)])

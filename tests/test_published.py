@@ -31,7 +31,7 @@ from gancompress.models.published import (
     Row,
     build_config,
     build_published,
-    family_of,
+    published_model,
 )
 from gancompress.models.spade import SpadeGenerator, SpadeStyle, SpadeWidths
 
@@ -221,7 +221,7 @@ def test_full_generators_have_the_published_counts(lines: list[Any]) -> None:
 def test_true_macs_are_half_of_torchs_flops(row: Row, lines: list[Any]) -> None:
     module = on_meta(row).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.empty(family_of(row).inputs, device="meta"))
+        module(torch.empty(published_model(row).inputs, device="meta"))
     assert counter.get_total_flops() == 2 * line_of(lines, row).counts.macs
 
 

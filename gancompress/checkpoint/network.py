@@ -27,6 +27,7 @@ from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
+from gancompress.models.family import Port
 from gancompress.paths import FACTORY
 
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
@@ -56,10 +57,17 @@ class Network:
     header: Json = field(default_factory=dict)
 
     @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What goes in; an RGB image where no family says otherwise."""
+        if "generator" not in self.description:
+            return (Port("image", 3),)
+        options = build(GeneratorOptions, dict(self.description["generator"]), self.source)
+        return GENERATORS[options.name].inputs(options)
+
+    @property
     def input_nc(self) -> int:
         """Channels of the input image."""
-        options = self.description.get("generator") or {}
-        return int(options.get("input_nc", 3))
+        return self.inputs[0].channels
 
     @property
     def example_shape(self) -> tuple[int, int, int, int]:
@@ -99,11 +107,11 @@ def require_rgb(options: GeneratorOptions, source: str) -> None:
     Raises:
         ConfigError: The generator has another number of channels.
     """
-    if (options.input_nc, options.output_nc) != (3, 3):
-        raise ConfigError(
-            f"{source}: a generator from {options.input_nc} to {options.output_nc} channels; "
-            "only RGB to RGB (3 to 3) is supported"
-        )
+    family = GENERATORS[options.name]
+    inputs, outputs = family.inputs(options), family.outputs(options)
+    if [[port.channels for port in ports] for ports in (inputs, outputs)] != [[3], [3]]:
+        sides = " to ".join(", ".join(map(str, ports)) for ports in (inputs, outputs))
+        raise ConfigError(f"{source}: a generator from {sides}; only RGB to RGB is supported")
 
 
 def call_factory(name: str) -> nn.Module:

@@ -30,6 +30,9 @@ class Port:
     name: str
     channels: int
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.channels} channels)"
+
 
 def _input(options: GeneratorOptions) -> tuple[Port, ...]:
     return (Port("image", options.input_nc),)

@@ -26,7 +26,7 @@ class Row:
     """A row of the published table, as printed.
 
     Attributes:
-        model: Entry of `FAMILIES`.
+        model: Entry of `MODELS`.
         data: Data set.
         method: `original`; `paper` (as in the first paper), `retrained` (as released) or `fast`
             (no pruned student before the supernet).
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Family:
+class Published:
     """How a model of the table is built.
 
     Attributes:
@@ -93,15 +93,15 @@ def build_published(row: Row, config: str | None = None) -> nn.Module:
     Raises:
         SpaceError: No config string of that family.
     """
-    family = family_of(row)
+    model = published_model(row)
     text = row.config if config is None else config
-    return family.student(text, row.legacy) if text else family.original()
+    return model.student(text, row.legacy) if text else model.original()
 
 
-def family_of(row: Row) -> Family:
+def published_model(row: Row) -> Published:
     """How a row's generators are built; one of GauGAN takes the label maps of its data set."""
     name = f"{row.model} {row.data}" if row.model == "GauGAN" else row.model
-    return lookup(FAMILIES, name, "published model")
+    return lookup(MODELS, name, "published model")
 
 
 def _resnet_style(separable: bool) -> BlockStyle:
@@ -109,17 +109,17 @@ def _resnet_style(separable: bool) -> BlockStyle:
     return BlockStyle("instance", "reflect", 0.0, separable)
 
 
-def _resnet() -> Family:
+def _resnet() -> Published:
     def original() -> nn.Module:
         return ResnetGenerator(3, 3, ResnetWidths.of(NGF, 9), _resnet_style(separable=False))
 
     def student(text: str, legacy: bool) -> nn.Module:
         return build_config(text, legacy=legacy)
 
-    return Family(original, student, (1, 3, 256, 256))
+    return Published(original, student, (1, 3, 256, 256))
 
 
-def _spade(label_nc: int, up_samplings: int, width: int) -> Family:
+def _spade(label_nc: int, up_samplings: int, width: int) -> Published:
     def original() -> nn.Module:
         return SpadeGenerator(SpadeWidths.of(NGF), SpadeStyle(label_nc, False, up_samplings))
 
@@ -127,20 +127,20 @@ def _spade(label_nc: int, up_samplings: int, width: int) -> Family:
         widths = SpadeWidths.of_config(parse_config(text, 8))
         return SpadeGenerator(widths, SpadeStyle(label_nc, True, up_samplings))
 
-    return Family(original, student, (1, label_nc, 256, width))
+    return Published(original, student, (1, label_nc, 256, width))
 
 
-def _munit() -> Family:
+def _munit() -> Published:
     def original() -> nn.Module:
         return MunitGenerator(MunitWidths.of(NGF), separable=False)
 
     def student(text: str, legacy: bool) -> nn.Module:
         return MunitGenerator(MunitWidths.of_config(parse_config(text, 10)), separable=True)
 
-    return Family(original, student, (1, 3, 256, 256))
+    return Published(original, student, (1, 3, 256, 256))
 
 
-FAMILIES: dict[str, Family] = {
+MODELS: dict[str, Published] = {
     "CycleGAN": _resnet(),
     "pix2pix": _resnet(),
     "GauGAN cityscapes": _spade(label_nc=36, up_samplings=6, width=512),
