@@ -19,6 +19,7 @@ from gancompress.config import GeneratorOptions
 from gancompress.elastic import (
     Dimension,
     Group,
+    Parts,
     SearchSpace,
     Subnet,
     Supernet,
@@ -214,8 +215,9 @@ def first_channels(net: Supernet, subnet: Subnet, key: str, tensor: Tensor) -> T
 def test_weight_behind_a_concatenation_is_sliced_in_two_places(rng: random.Random) -> None:
     net = make_supernet("unet_64")
     key, skip, below = "model.model.3.weight", "model.model.0", "model.model.1.model.5"
-    assert net.traced.parameters[key][0] == (skip, below)
-    full = net.full_width(skip)
+    groups = {group.name: group for group in net.traced.groups}
+    assert net.traced.parameters[key][0] == Parts((groups[skip], groups[below]))
+    full = groups[skip].size
     for subnet in itertools.islice(iter(lambda: net.space.sample(rng), None), NUM_SUBNETS):
         widths = net.space.channels(subnet)
         weight = net.generator.get_parameter(key)

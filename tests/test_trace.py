@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from gancompress.checkpoint.network import load_network
 from gancompress.data import list_images, read_image, to_float, to_tensor
-from gancompress.elastic import Supernet, trace
+from gancompress.elastic import Parts, Supernet, Traced, trace
 from gancompress.errors import TraceError
 from options.cartoon.generator import CartoonGenerator, ScaleShiftNorm
 
@@ -331,23 +331,32 @@ def test_foreign_generator_becomes_elastic(
     assert_elastic(net, rng)
 
 
+def names(traced: Traced, parameter: str) -> tuple[tuple[str | int, ...] | None, ...]:
+    """What every dimension of a parameter is made of: groups by name, or fixed channels."""
+    return tuple(
+        dim and tuple(s if isinstance(s, int) else s.name for s in dim.segments)
+        for dim in traced.parameters[parameter]
+    )
+
+
 def test_addition_of_equal_segments_ties_them_one_by_one() -> None:
     traced = trace(Segments(), SHAPE)
     assert [group.name for group in traced.groups] == ["branch.e", "branch.f"]
-    assert traced.parameters["branch.g.weight"][0] == ("branch.e",)
-    assert traced.parameters["last.weight"][1] == (8, 8, "branch.e", "branch.f")
+    assert names(traced, "branch.g.weight")[0] == ("branch.e",)
+    assert names(traced, "last.weight")[1] == (8, 8, "branch.e", "branch.f")
+    assert traced.parameters["last.weight"][1] == Parts((8, 8, *traced.groups))
 
 
 def test_sub_pixel_convolution_keeps_its_width() -> None:
     traced = trace(Shuffled(), SHAPE)
     assert [group.name for group in traced.groups] == ["body.0"]
-    assert traced.parameters["body.2.weight"] == (None, ("body.0",), None, None)
+    assert names(traced, "body.2.weight") == (None, ("body.0",), None, None)
 
 
 def test_layer_called_twice_ties_its_inputs() -> None:
     traced = trace(SharedTwice(), SHAPE)
     assert [group.name for group in traced.groups] == ["stem", "common"]
-    assert traced.parameters["side.weight"][:2] == (("stem",), ("stem",))
+    assert names(traced, "side.weight")[:2] == (("stem",), ("stem",))
 
 
 # ------------------------------------------------------------------------------- refusals
@@ -460,8 +469,8 @@ def test_cartoon_generator_becomes_elastic(rng: random.Random) -> None:
     expected += [f"conv{block}_1" for block in ("04", "05", "06")]
     expected += ["deconv01_1", "deconv01_2", "deconv02_1", "deconv02_2"]
     assert [group.name for group in net.traced.groups] == expected
-    assert net.traced.parameters["in05_2.scale"] == (("conv03_2",),)
-    assert net.traced.parameters["deconv01_1.weight"][:2] == (("conv03_2",), ("deconv01_1",))
+    assert names(net.traced, "in05_2.scale") == (("conv03_2",),)
+    assert names(net.traced, "deconv01_1.weight")[:2] == (("conv03_2",), ("deconv01_1",))
     assert_elastic(net, rng)
 
 

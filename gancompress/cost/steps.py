@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from torch import fx, nn
 
-from gancompress.elastic import Supernet
+from gancompress.elastic import Parts, Supernet
 from gancompress.elastic.costs import Size
 from gancompress.elastic.graph import Operation, Shapes
-from gancompress.elastic.space import Genomes, SearchSpace
-from gancompress.elastic.trace import Parts
 
 SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 """Modules that do nothing at inference."""
 
-ONE: Parts = (1,)
+ONE = Parts((1,))
 
 
 @dataclass(frozen=True)
@@ -140,36 +136,11 @@ def _between(
 def _step(words: list[str], ins: Parts, outs: Parts) -> Step:
     """Channels that no subnet changes are in the key: runtimes treat images of three apart."""
     for word, parts in (("from", ins), ("to", outs)):
-        if parts != ONE and all(isinstance(part, int) for part in parts):
-            words += [word, str(sum(part for part in parts if isinstance(part, int)))]
+        if parts != ONE and not parts.is_elastic:
+            words += [word, str(parts.full)]
     return Step(" ".join(words), ins, outs)
 
 
 def _spatial(shape: tuple[int, ...]) -> str:
     """H and W of (N, C, H, W); the positions of what has no channels in its second dimension."""
     return "x".join(map(str, shape[2:] if len(shape) > 2 else (1, 1)))
-
-
-# ----------------------------------------------------------------------------- channels
-
-
-def count_channels(
-    parts: Parts, space: SearchSpace, full: Mapping[str, int], genomes: Genomes
-) -> npt.NDArray[np.int64]:
-    """Number of channels of a dimension, (K,).
-
-    Args:
-        parts: Of the dimension.
-        space: The space.
-        full: Widths of the groups that are not in it.
-        genomes: (K, D).
-    """
-    genes = {g: (n, d.unit) for n, d in enumerate(space.dimensions) for g in d.groups}
-    total = np.zeros(len(genomes), np.int64)
-    for part in parts:
-        if isinstance(part, str) and part in genes:
-            gene, unit = genes[part]
-            total += unit * genomes[:, gene]
-        else:
-            total += part if isinstance(part, int) else full[part]
-    return total

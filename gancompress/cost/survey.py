@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gancompress.cost.fitting import Observations, fit_entry, fit_total
-from gancompress.cost.steps import Plan, Step, count_channels
+from gancompress.cost.steps import Plan, Step
 from gancompress.cost.table import Check, Device, Entry, Floats
 from gancompress.elastic import Supernet
 from gancompress.elastic.space import Genomes, SearchSpace, Subnet
@@ -114,11 +114,9 @@ def choose_subnets(net: Supernet, plan: Plan, options: SurveyOptions) -> Choice:
 
 def _gene_pairs(plan: Plan, space: SearchSpace) -> list[tuple[int, int]]:
     """Genes that meet in an operation; (a, a) for one that is alone."""
-    gene_of = {group: n for n, d in enumerate(space.dimensions) for group in d.groups}
     pairs: dict[tuple[int, int], None] = {}
     for step in plan.steps:
-        parts = [p for p in (*step.inputs, *step.outputs) if isinstance(p, str)]
-        genes = sorted({gene_of[p] for p in parts if p in gene_of})
+        genes = sorted({g for p in (step.inputs, step.outputs) for g in space.channel_terms(p)[1]})
         found = [(a, b) for n, a in enumerate(genes) for b in genes[n + 1 :]]
         pairs.update(dict.fromkeys(found or [(a, a) for a in genes]))
     return list(pairs)
@@ -226,14 +224,13 @@ def _entries(net: Supernet, plan: Plan, genomes: Genomes, split: Floats) -> tupl
         genomes: What was measured, (K, D).
         split: Milliseconds of every step, (K, steps).
     """
-    full = {group.name: group.size for group in net.traced.groups}
     seen: dict[str, list[tuple[Step, Floats]]] = {}
     for step, ms in zip(plan.steps, split.T, strict=True):
         seen.setdefault(step.key, []).append((step, ms))
     entries = []
     for key, found in seen.items():
         ins, outs = (
-            np.concatenate([count_channels(p, net.space, full, genomes) for p in parts])
+            np.concatenate([net.space.count_channels(p, genomes) for p in parts])
             for parts in ([s.inputs for s, _ in found], [s.outputs for s, _ in found])
         )
         entries.append(

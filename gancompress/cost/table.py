@@ -16,11 +16,10 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from gancompress.checkpoint.files import write_atomic
-from gancompress.cost.steps import count_channels, plan_of
-from gancompress.elastic import Supernet
+from gancompress.cost.steps import plan_of
+from gancompress.elastic import Parts, Supernet
 from gancompress.elastic.costs import Size
 from gancompress.elastic.space import Genomes
-from gancompress.elastic.trace import Parts
 from gancompress.errors import CheckpointError, ConfigError
 
 FORMAT = "gancompress latency table 1"
@@ -197,8 +196,7 @@ class Device:
                 with other widths only; names the first one.
             TraceError: The generator does not accept this size.
         """
-        space, full = net.space, {group.name: group.size for group in net.traced.groups}
-        tables = self._tables(net, size, full)
+        space, tables = net.space, self._tables(net, size)
 
         def predict(genomes: Genomes) -> Floats:
             space.check_genomes(genomes)
@@ -207,8 +205,8 @@ class Device:
                 rows = np.asfortranarray(genomes[start : start + CHUNK])
                 total = np.zeros(len(rows), np.float64)
                 for (ins, outs), table in tables.items():
-                    cells = count_channels(ins, space, full, rows) * table.shape[1]
-                    total += table.ravel()[cells + count_channels(outs, space, full, rows)]
+                    cells = space.count_channels(ins, rows) * table.shape[1]
+                    total += table.ravel()[cells + space.count_channels(outs, rows)]
                 result[start : start + CHUNK] = self.whole(total)
             return result
 
@@ -223,9 +221,7 @@ class Device:
         result: Floats = np.maximum(self.constant_ms + scaled, scaled / 2)
         return result
 
-    def _tables(
-        self, net: Supernet, size: Size, full: Mapping[str, int]
-    ) -> dict[tuple[Parts, Parts], Floats]:
+    def _tables(self, net: Supernet, size: Size) -> dict[tuple[Parts, Parts], Floats]:
         """Milliseconds of all operations between the same two dimensions, by channel numbers.
 
         Returns:
@@ -240,7 +236,7 @@ class Device:
             entry = entries[step.key]
             most = []
             for parts, knots in ((step.inputs, entry.inputs), (step.outputs, entry.outputs)):
-                low, high, widest = count_channels(parts, net.space, full, ends).tolist()
+                low, high, widest = net.space.count_channels(parts, ends).tolist()
                 if low < knots[0] or high > knots[-1]:
                     known, wanted = _span(knots[0], knots[-1]), _span(low, high)
                     raise self._missing(step.key, f"was measured with {known}, not {wanted}")

@@ -6,10 +6,11 @@ Nothing here knows a particular model.
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
 from gancompress.elastic.costs import CostModel, NetworkCosts
 from gancompress.elastic.layers import fit
+from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.sorting import channel_importance, sort_channels
 from gancompress.elastic.space import Dimension, Genomes, SearchSpace, Subnet, Tie, make_space
 from gancompress.elastic.supernet import Supernet, capture
-from gancompress.elastic.trace import Group, Traced, trace
+from gancompress.elastic.trace import Traced, trace
 
 __all__ = [
     "CostModel",
@@ -17,6 +18,7 @@ __all__ = [
     "Genomes",
     "Group",
     "NetworkCosts",
+    "Parts",
     "SearchSpace",
     "Subnet",
     "Supernet",

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gancompress.elastic.parts import Parts
 from gancompress.elastic.space import Genomes, SearchSpace
-from gancompress.elastic.trace import Parts, Traced, trace
+from gancompress.elastic.trace import Traced, trace
 from gancompress.errors import SpaceError
 
 Size = int | tuple[int, int]
@@ -79,12 +80,6 @@ class CostModel:
         self.traced = traced
         self.space = space
         self.input_nc = input_nc
-        self._full = {group.name: group.size for group in traced.groups}
-        self._genes = {
-            group: (gene, dimension.unit)
-            for gene, dimension in enumerate(space.dimensions)
-            for group in dimension.groups
-        }
         self.parameter_polynomial = Polynomial.of(self._count_parameters(generator))
         self.byte_polynomial = Polynomial.of(self._count_bytes(generator))
         self._macs: dict[tuple[int, int, bool], Polynomial] = {}
@@ -146,22 +141,15 @@ class CostModel:
         return result
 
     def _channels(self, parts: Parts) -> Terms:
-        terms: Terms = {}
-        for part in parts:
-            if isinstance(part, int):
-                _add(terms, {(): part})
-            elif part in self._genes:
-                gene, unit = self._genes[part]
-                _add(terms, {(gene,): unit})
-            else:
-                _add(terms, {(): self._full[part]})
-        return terms
+        constant, factors = self.space.channel_terms(parts)
+        terms: Terms = {(): constant} if constant else {}
+        return terms | {(gene,): factor for gene, factor in factors.items()}
 
     def _elements(self, name: str, tensor: Tensor) -> Terms:
         dims = self.traced.parameters.get(name) or (None,) * tensor.ndim
         terms: Terms = {(): 1}
         for parts, length in zip(dims, tensor.shape, strict=True):
-            terms = _multiply(terms, self._channels(parts if parts is not None else (length,)))
+            terms = _multiply(terms, self._channels(parts or Parts((length,))))
         return terms
 
     def _count_parameters(self, generator: nn.Module) -> Terms:

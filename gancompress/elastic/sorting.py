@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gancompress.elastic.trace import Parts, Traced
+from gancompress.elastic.trace import Traced
 
 
 @torch.no_grad()
@@ -27,12 +27,8 @@ def channel_importance(generator: nn.Module, traced: Traced) -> dict[str, Tensor
         weight = tensors[operation.weight].detach().abs().cpu()
         dim = 0 if operation.kind == "transposed" else 1
         totals = weight.sum(tuple(d for d in range(weight.ndim) if d != dim))
-        start = 0
-        for part in ins:
-            length = part if isinstance(part, int) else scores[part].numel()
-            if isinstance(part, str):
-                scores[part] += totals[start : start + length]
-            start += length
+        for group, values in ins.split(totals):
+            scores[group] += values
     return scores
 
 
@@ -55,14 +51,5 @@ def sort_channels(generator: nn.Module, traced: Traced, scores: dict[str, Tensor
         tensor = tensors[name]
         for dim, parts in enumerate(dims):
             if parts is not None:
-                order = _whole_order(parts, orders).to(tensor.device)
+                order = parts.order(orders).to(tensor.device)
                 tensor.copy_(tensor.index_select(dim, order))
-
-
-def _whole_order(parts: Parts, orders: dict[str, Tensor]) -> Tensor:
-    pieces, start = [], 0
-    for part in parts:
-        order = torch.arange(part) if isinstance(part, int) else orders[part]
-        pieces.append(order + start)
-        start += len(order)
-    return torch.cat(pieces)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from gancompress.elastic.trace import Group
+from gancompress.elastic.parts import Group, Parts
 from gancompress.errors import SpaceError
 
 Genomes: TypeAlias = npt.NDArray[np.int64]
@@ -52,6 +52,10 @@ class Dimension:
     full: int
     choices: tuple[int, ...]
     unit: int = 1
+
+    def channels(self, width: int) -> dict[str, int]:
+        """Number of channels of each of its groups at a width."""
+        return dict.fromkeys(self.groups, width * self.unit)
 
     def __post_init__(self) -> None:
         bad = [c for c in self.choices if not 1 <= c <= self.full]
@@ -161,11 +165,34 @@ class SearchSpace:
     def channels(self, subnet: Subnet) -> dict[str, int]:
         """Number of channels of each group."""
         self.check(subnet)
-        return {
-            group: width * dimension.unit
-            for width, dimension in zip(subnet.widths, self.dimensions, strict=True)
-            for group in dimension.groups
-        }
+        found: dict[str, int] = {}
+        for width, dimension in zip(subnet.widths, self.dimensions, strict=True):
+            found |= dimension.channels(width)
+        return found
+
+    @cached_property
+    def _genes(self) -> dict[str, tuple[int, int]]:
+        """Position of the dimension and channels per unit, by group."""
+        units = enumerate(dimension.channels(1) for dimension in self.dimensions)
+        return {group: (gene, unit) for gene, groups in units for group, unit in groups.items()}
+
+    def channel_terms(self, parts: Parts) -> tuple[int, dict[int, int]]:
+        """The length of a tensor's dimension as a constant plus multiples of genes.
+
+        Returns:
+            The constant (fixed channels, and groups outside the space at their full width), and the
+            factor of every gene that counts.
+        """
+        constant, factors = 0, dict[int, int]()
+        for segment in parts.segments:
+            if isinstance(segment, int):
+                constant += segment
+            elif segment.name in self._genes:
+                gene, unit = self._genes[segment.name]
+                factors[gene] = factors.get(gene, 0) + unit
+            else:
+                constant += segment.size
+        return constant, factors
 
     # -- many subnets at once -----------------------------------------------------------
 
@@ -207,6 +234,14 @@ class SearchSpace:
             bad |= (column < 1) | (column > dimension.full)
         for row in genomes[bad][:1].tolist():
             self.check(Subnet(tuple(row)))
+
+    def count_channels(self, parts: Parts, genomes: Genomes) -> Genomes:
+        """The length of a tensor's dimension for each of many subnets, (K,)."""
+        constant, factors = self.channel_terms(parts)
+        total = np.full(len(genomes), constant, np.int64)
+        for gene, factor in factors.items():
+            total += factor * genomes[:, gene]
+        return total
 
     def sample_genomes(self, count: int, rng: np.random.Generator) -> Genomes:
         """`count` subnets, uniform and independent for each dimension, (count, D)."""

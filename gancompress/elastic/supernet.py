@@ -14,7 +14,7 @@ from torch.func import functional_call
 from gancompress.elastic.costs import CostModel
 from gancompress.elastic.layers import fit, width_free_twin
 from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
-from gancompress.elastic.trace import Parts, Traced, trace
+from gancompress.elastic.trace import Traced, trace
 
 
 class Supernet(nn.Module):
@@ -58,7 +58,6 @@ class Supernet(nn.Module):
         self.traced: Traced = trace(generator, self.example_shape)
         self.space = space or make_space(self.traced.groups, widths, divisor, ties)
         self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
-        self._full = {group.name: group.size for group in self.traced.groups}
 
     def train(self, mode: bool = True) -> Supernet:
         """Training or evaluation mode, as for any module."""
@@ -91,28 +90,14 @@ class Supernet(nn.Module):
         """All parameters and buffers, narrowed to views of the first channels of every group."""
         generator = self.generator
         tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
+        channels = self.space.channels(subnet)
         for name, dims in self.traced.parameters.items():
             tensor = tensors[name]
             for dim, parts in enumerate(dims):
                 if parts is not None:
-                    tensor = self.narrow(tensor, dim, parts, subnet)
+                    tensor = parts.narrow(tensor, dim, channels)
             tensors[name] = tensor
         return tensors
-
-    def narrow(self, tensor: Tensor, dim: int, parts: Parts, subnet: Subnet) -> Tensor:
-        """One dimension of a tensor, whose full length has these parts, narrowed to a subnet's."""
-        channels = self.space.channels(subnet)
-        pieces, start = [], 0
-        for part in parts:
-            full = part if isinstance(part, int) else self._full[part]
-            kept = full if isinstance(part, int) else channels.get(part, full)
-            pieces.append(tensor.narrow(dim, start, kept))
-            start += full
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
-
-    def full_width(self, group: str) -> int:
-        """Channels of a group in the generator itself."""
-        return self._full[group]
 
     def extract(self, subnet: Subnet) -> nn.Module:
         """The subnet as an ordinary module that needs nothing of this package.

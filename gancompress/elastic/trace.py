@@ -17,25 +17,9 @@ from gancompress.elastic.graph import (
     record_shapes,
     trace_graph,
 )
+from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.rules import FUNCTION_RULES, METHOD_RULES, MODULE_RULES
 from gancompress.errors import TraceError
-
-Part = str | int
-"""One segment of a dimension: the name of a group, or a fixed number of channels."""
-Parts = tuple[Part, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channel dimensions that move together.
-
-    Attributes:
-        name: The layer that first gives it its width, such as `model.7`.
-        size: Full number of channels.
-    """
-
-    name: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -280,13 +264,10 @@ class Walk:
 
     def _parts(self, layout: Layout | None, length: int) -> Parts:
         if layout is None:
-            return (length,)
+            return Parts((length,))
         roots = [self.channels.find(v) for v in layout]
-        return tuple(
-            self._groups[root].name if root in self._groups else self.channels.sizes[root]
-            for root in roots
-        )
+        return Parts(tuple(self._groups.get(root, self.channels.sizes[root]) for root in roots))
 
     def _elastic_dims(self, dims: Dims) -> tuple[Parts | None, ...]:
         parts = [self._parts(layout, 0) if layout else None for layout in dims]
-        return tuple(p if p and any(isinstance(x, str) for x in p) else None for p in parts)
+        return tuple(p if p is not None and p.is_elastic else None for p in parts)

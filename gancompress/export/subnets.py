@@ -193,9 +193,10 @@ class _Slicer:
         if name not in self.kept:
             dims = self.net.traced.parameters.get(name, ())
             tensor = torch.from_numpy(self.tensors[name].copy())
+            channels = self.net.space.channels(self.subnet)
             for dim, parts in enumerate(dims):
                 if parts is not None:
-                    tensor = self.net.narrow(tensor, dim, parts, self.subnet)
+                    tensor = parts.narrow(tensor, dim, channels)
             self.kept[name] = np.ascontiguousarray(tensor.numpy())
         return self.kept[name]
 

@@ -31,7 +31,8 @@ class SubnetView(View):
 
     def narrow(self, weight: Tensor, layer: str) -> Tensor:
         """See `View`."""
-        return self.net.narrow(weight, 1, self.net.traced.outputs[layer], self.subnet)
+        parts = self.net.traced.outputs[layer]
+        return parts.narrow(weight, 1, self.net.space.channels(self.subnet))
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,7 @@ class SupernetStudent(Student):
         for layer in layers:
             if layer not in self.traced.outputs:
                 raise ConfigError(f"loss.taps: layer '{layer}' of the student has no elastic width")
-        return [
-            sum(p if isinstance(p, int) else self.net.full_width(p) for p in parts)
-            for parts in (self.traced.outputs[layer] for layer in layers)
-        ]
+        return [self.traced.outputs[layer].full for layer in layers]
 
     def translators(self, generator: nn.Module, batch: Tensor) -> dict[str, Generator]:
         """The largest, a middle and the smallest subnet."""

@@ -183,7 +183,7 @@ def default_taps(generator: nn.Module, traced: Traced) -> tuple[str, ...]:
     elastic = [
         op.weight.removesuffix(".weight")
         for op, _, outs in traced.operations
-        if op.weight and any(isinstance(part, str) for part in outs)
+        if op.weight and outs.is_elastic
     ]
     named = list(dict.fromkeys(name for name in elastic if name in traced.outputs))
     step = len(named) / NUM_TAPS

@@ -1,0 +1,79 @@
+"""What a dimension of a tensor is made of, and the arithmetic that follows for narrower ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channel dimensions that move together.
+
+    Attributes:
+        name: The layer that first gives it its width, such as `model.7`.
+        size: Full number of channels.
+    """
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One dimension of a tensor.
+
+    Attributes:
+        segments: What lies one after another: the channels of a group, or a fixed number of them.
+    """
+
+    segments: tuple[Group | int, ...]
+
+    @property
+    def full(self) -> int:
+        """Channels in the generator itself."""
+        return sum(s if isinstance(s, int) else s.size for s in self.segments)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether a group is among the segments."""
+        return any(isinstance(segment, Group) for segment in self.segments)
+
+    def _places(self) -> Iterator[tuple[Group | None, int, int]]:
+        """Group, start and full length of every segment."""
+        start = 0
+        for segment in self.segments:
+            group, size = (None, segment) if isinstance(segment, int) else (segment, segment.size)
+            yield group, start, size
+            start += size
+
+    def narrow(self, tensor: Tensor, dim: int, channels: Mapping[str, int]) -> Tensor:
+        """A tensor whose dimension `dim` this is, with the first channels of every group.
+
+        Args:
+            tensor: At full width along `dim`.
+            dim: The dimension.
+            channels: How many stay, by group; all of those that are not named.
+        """
+        pieces = [
+            tensor.narrow(dim, start, channels.get(group.name, size) if group else size)
+            for group, start, size in self._places()
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
+
+    def split(self, values: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Of a vector at full width the values of each group, by its name."""
+        for group, start, size in self._places():
+            if group is not None:
+                yield group.name, values[start : start + size]
+
+    def order(self, orders: Mapping[str, Tensor]) -> Tensor:
+        """The permutation of this dimension that permutes every group in its own order."""
+        pieces = [
+            start + (orders[group.name] if group else torch.arange(size))
+            for group, start, size in self._places()
+        ]
+        return torch.cat(pieces)
