@@ -73,7 +73,7 @@ def example(name: str, batch: int = 1) -> Tensor:
 
 
 def side_of(name: str) -> int:
-    return max(32, GENERATORS[name.partition(" ")[0].stride])
+    return max(32, GENERATORS[name.partition(" ")[0]].stride)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -196,15 +196,15 @@ def test_gradients_of_a_subnet_reach_only_its_own_channels(name: str, norm: str)
 
 def first_channels(net: Supernet, subnet: Subnet, key: str, tensor: Tensor) -> Tensor:
     """Mask of the elements that lie within the first channels of every segment."""
-    widths, full = net.space.channels(subnet), {g.name: g.size for g in net.traced.groups}
+    widths = net.space.channels(subnet)
     mask = torch.ones(tensor.shape, dtype=torch.bool)
     for dim, parts in enumerate(net.traced.parameters.get(key, ())):
         if parts is None:
             continue
         kept: list[bool] = []
-        for part in parts:
+        for part in parts.segments:
             fixed = isinstance(part, int)
-            total, first = (part, part) if fixed else (full[part], widths[part])
+            total, first = (part, part) if fixed else (part.size, widths[part.name])
             kept += [True] * first + [False] * (total - first)
         shape = [1] * tensor.ndim
         shape[dim] = len(kept)

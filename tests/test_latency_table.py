@@ -81,7 +81,7 @@ class Synthetic(Bench):
     def step_ms(self, step: Step, subnet: Subnet) -> float:
         channels = self.net.space.channels(subnet)
         ins, outs = (
-            sum(p if isinstance(p, int) else channels[p] for p in parts)
+            sum(p if isinstance(p, int) else channels[p.name] for p in parts.segments)
             for parts in (step.inputs, step.outputs)
         )
         quirk = zlib.crc32(f"{step.key} {ins} {outs}".encode()) / 2**31 - 1
@@ -171,7 +171,7 @@ def test_predictions_are_the_sum_of_the_entries(net: Supernet, device: Device) -
     channels, total = net.space.channels(subnet), 0.0
     for step in plan_of(net, SIZE).steps:
         ins, outs = (
-            sum(p if isinstance(p, int) else channels[p] for p in parts)
+            sum(p if isinstance(p, int) else channels[p.name] for p in parts.segments)
             for parts in (step.inputs, step.outputs)
         )
         entry = entries[step.key]
@@ -231,7 +231,8 @@ def test_all_pairs_of_widths_of_every_operation_meet_in_the_design(net: Supernet
     full = net.space.dimensions
     lengths = {group: len(d.choices) for d in full for group in d.groups}
     for step in plan.steps:
-        groups = {part for part in (*step.inputs, *step.outputs) if isinstance(part, str)}
+        segments = (*step.inputs.segments, *step.outputs.segments)
+        groups = {segment.name for segment in segments if isinstance(segment, Group)}
         met = {tuple(row[group] for group in sorted(groups)) for row in rows}
         assert len(met) == np.prod([lengths[group] for group in groups])
     assert 24 <= len(choice.design) <= 40

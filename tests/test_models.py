@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gancompress.checkpoint.network import example_shape
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, Section, build
+from gancompress.elastic import make_space, trace
 from gancompress.errors import ConfigError
 from gancompress.models import (
     DISCRIMINATORS,
@@ -14,11 +16,13 @@ from gancompress.models import (
     UnetGenerator,
     build_discriminator,
     build_generator,
+    family_of,
     init_weights,
 )
 from gancompress.models.blocks import NORMS, PADDINGS, norm_factory, upsampling_layers
 from gancompress.models.configs import config_set
 from gancompress.models.resnet import CONFIG_SETS, resnet_ties
+from gancompress.training.student import default_taps
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 every_discriminator = pytest.mark.parametrize("name", DISCRIMINATORS)
@@ -90,6 +94,27 @@ def test_generator_gives_an_image_of_the_same_size(name: str, norm: str) -> None
         assert out.shape == (2, 5, side, 2 * side)
         assert out.abs().max() <= 1
         assert out.std() > 0
+
+
+@every_generator
+def test_record_is_true_of_the_generator(name: str) -> None:
+    family = GENERATORS[name]
+    options = GeneratorOptions.model_validate(
+        {"name": name, "input_nc": 2, "output_nc": 5, "ngf": 8, **family.student}
+    )
+    net = build_generator(options).eval()
+    assert type(net) is family.module
+    assert family_of(net) is not None
+    (entering,), (leaving,) = family.inputs(options), family.outputs(options)
+    x = image(entering.channels, 3 * family.stride, 5 * family.stride)
+    assert net(x).shape == (2, leaving.channels, *x.shape[2:])
+    side = example_shape(2, family.stride)[-1]
+    traced = trace(net, (1, 2, side, side))
+    space = make_space(traced.groups, (0.5, 1.0), 1, family.ties([g.name for g in traced.groups]))
+    for length, positions in family.forms.items():
+        assert (len(positions), len(set(positions))) == (len(space), length)
+    assert {len(choices) for choices in family.config_sets.values()} <= {len(space)}
+    assert set(default_taps(net, traced)) <= traced.outputs.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in GENERATORS if "resnet" in name])
