@@ -26,7 +26,7 @@ from gancompress.cost.fitting import Observations, fit_entry, fit_total
 from gancompress.cost.steps import Step, plan_of
 from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, steady, survey
 from gancompress.cost.table import Check, Device, Entry, Floats, load_device
-from gancompress.elastic import Subnet, Supernet
+from gancompress.elastic import Group, Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, ExportError
 from gancompress.export.bench import OnnxBench, read_profile
 from gancompress.export.subnets import OnnxSubnets
