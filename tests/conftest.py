@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import toys  # noqa: F401  # registers its entries before tests loop over the tables
+import toy_data  # noqa: F401  # registers its entries before tests loop over the tables
+import toy_terms  # noqa: F401
+import toys  # noqa: F401
 from helpers import make_paired, make_unpaired
 from pages import browser as browser
 from pages import visit as visit

@@ -49,7 +49,7 @@ def make_paired(
     Returns:
         `root`.
     """
-    for split, start, number in _splits(count):
+    for split, start, number in splits_of(count):
         for index in range(start, start + number):
             a = picture(index, size)
             b = counterpart(a)
@@ -68,7 +68,7 @@ def make_unpaired(root: Path, count_a: int = 8, count_b: int | None = None, size
         `root`.
     """
     for side, count in (("A", count_a), ("B", count_a if count_b is None else count_b)):
-        for folder, start, number in _splits(count):
+        for folder, start, number in splits_of(count):
             if folder == "search":
                 continue
             for index in range(start, start + number):
@@ -79,7 +79,7 @@ def make_unpaired(root: Path, count_a: int = 8, count_b: int | None = None, size
     return root
 
 
-def _splits(count: int) -> list[tuple[str, int, int]]:
+def splits_of(count: int) -> list[tuple[str, int, int]]:
     half = max(1, count // 2)
     return [("train", 0, count), ("search", 1000, half), ("test", 2000, half)]
 

@@ -314,6 +314,15 @@ FORMULAS: dict[str, Callable[..., float]] = {
     "consistency": consistency_formula,
     "discriminator": discriminator_formula,
 }
+
+
+def brightness_formula(student: Side, teacher: Side, term: Any) -> float:
+    means = [[channel.mean() for image in s.image[0] for channel in image]
+             for s in (student, teacher)]  # fmt: skip
+    return float(np.abs(np.subtract(*means)).mean())
+
+
+FORMULAS["brightness"] = brightness_formula
 LOOKS_AT = {
     "lpips": "features", "gram": "features", "features": "features",
     "distill": "activations", "alignment": "activations", "consistency": "activations",
@@ -584,7 +593,7 @@ def test_terms_have_the_order_of_their_table_and_only_those_with_a_weight() -> N
 )
 def test_wrong_name_of_a_term_is_answered(terms: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        term_weights(DistillLossOptions(terms=terms))
+        DistillLossOptions(terms=terms)
 
 
 def test_negative_weight_is_refused() -> None:

@@ -32,7 +32,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.cost import format_count, measure_latency
-from gancompress.data import Split, Splits, load_split, spread, to_float
+from gancompress.data import Split, Splits, data_kind, load_split, spread, to_float
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
@@ -216,7 +216,7 @@ def _check_search(net: Supernet, size: int, stages: Stages, device: torch.device
     refuse_early(stages.search, net, device)
     data = stages.supernet.data
     quality = load_quality(stages.search.metric, stages.search.features)
-    quality.check(data.mode == "paired", side=size)
+    quality.check(data_kind(data.mode).is_paired, side=size)
 
 
 def _announce(context: Context, stage: str, run: Path) -> None:

@@ -250,7 +250,6 @@ def _evaluate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path, help="root of testA/ testB/, or of AB pairs in test/")
     command.add_argument(
         "--mode",
-        choices=("paired", "unpaired"),
         help="whether files of one name in testA/ and "
         "testB/ are pairs; the run's by default, unpaired for any other model",
     )

@@ -8,7 +8,8 @@ from typing import Any
 from gancompress.cli.context import Context, existing
 from gancompress.config import SegmenterOptions, build, dump_options, load_options
 from gancompress.data import list_images, make_splits, read_image
-from gancompress.data.listing import find_layout, split_folder
+from gancompress.data.kinds.kind import split_folder
+from gancompress.data.listing import find_layout
 from gancompress.metrics.segmentation import build_segmenter, load_judge
 from gancompress.training.labels import label_image
 from gancompress.training.segmenter import (

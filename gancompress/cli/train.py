@@ -20,7 +20,6 @@ from gancompress.config import (
 from gancompress.cost import format_count
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.errors import DataError
-from gancompress.losses.terms import term_weights
 from gancompress.training.stages import finetune, supernet_options, train_supernet, train_teacher
 from gancompress.training.student import load_teacher, make_student
 
@@ -40,7 +39,6 @@ def run_supernet(context: Context) -> None:
     """Distil the once-for-all student from a teacher."""
     options = load_options(SupernetOptions, context.args.options, context.overrides())
     if context.args.dry_run:
-        term_weights(options.loss)  # refuses names that are not there
         teacher = load_teacher(options.teacher, context.args.module)
         net = make_student(options.student, teacher).net
         _dry_run(context, options, teacher, net)
@@ -65,7 +63,6 @@ def run_finetune(context: Context) -> None:
     }
     options = build(FinetuneOptions, raw, "finetune", context.overrides())
     if context.args.dry_run:
-        term_weights(options.loss)
         context.say(dump_options(options))
         context.result(options.model_dump(mode="json"))
         return

@@ -27,9 +27,43 @@ Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+
+def entry(table: str, name: str, kind: str) -> Any:
+    """Entry `name` of a table such as `gancompress.models:GENERATORS`.
+
+    Tables hold what takes long to import, which is done when a name is checked.
+
+    Raises:
+        ConfigError: The name is not in the table.
+    """
+    module, _, attribute = table.partition(":")
+    return lookup(getattr(importlib.import_module(module), attribute), name, kind)
+
+
+def _named(table: str, kind: str) -> AfterValidator:
+    """Refuses what is not in a table, see `entry`."""
+
+    def check(name: str) -> str:
+        entry(table, name, kind)
+        return name
+
+    return AfterValidator(check)
+
+
 _PAIRING_ALIASES = {"aligned": "paired", "unaligned": "unpaired"}
-Pairing = Annotated[
-    Literal["paired", "unpaired"], BeforeValidator(lambda value: _PAIRING_ALIASES.get(value, value))
+Mode = Annotated[
+    str,
+    BeforeValidator(lambda value: _PAIRING_ALIASES.get(value, value)),
+    _named("gancompress.data:DATA_KINDS", "kind of data"),
+    Field(validate_default=False),
+]
+GanMode = Annotated[
+    str, _named("gancompress.losses:GAN_LOSSES", "GAN mode"), Field(validate_default=False)
+]
+Recon = Annotated[
+    str,
+    _named("gancompress.losses:RECON_LOSSES", "reconstruction loss"),
+    Field(validate_default=False),
 ]
 Precision = Literal["auto", "fp32", "bf16"]
 MetaFiles = Annotated[
@@ -42,18 +76,6 @@ class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def entry(table: str, name: str, kind: str) -> Any:
-    """Entry `name` of a table such as `gancompress.models:GENERATORS`.
-
-    Tables hold what takes long to import, which is done when a name is checked.
-
-    Raises:
-        ConfigError: The name is not in the table.
-    """
-    module, _, attribute = table.partition(":")
-    return lookup(getattr(importlib.import_module(module), attribute), name, kind)
 
 
 class FamilyOptions(Section):
@@ -133,7 +155,7 @@ class DataOptions(Section):
     """Where the images are and how they become training crops."""
 
     root: Path
-    mode: Pairing = "paired"  # side by side in one file, or files of one name in two folders
+    mode: Mode = "paired"  # side by side in one file, or files of one name in two folders
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     load_size: Side = 286  # every image is resized to load_size x load_size ...
     crop_size: Side = 256  # ... and a random crop of this size is taken
@@ -223,8 +245,8 @@ class LpipsOptions(Section):
 class TeacherLossOptions(Section):
     """Losses of pix2pix (paired) and CycleGAN (unpaired)."""
 
-    gan_mode: Literal["lsgan", "hinge", "vanilla"] = "lsgan"
-    recon: Literal["l1", "l2", "smooth_l1"] = "l1"
+    gan_mode: GanMode = "lsgan"
+    recon: Recon = "l1"
     lambda_gan: Weight = 1.0
     lambda_recon: Weight = 100.0  # paired
     lambda_lpips: Weight = 0.0  # paired
@@ -291,8 +313,8 @@ class StudentOptions(Section):
 class DistillLossOptions(Section):
     """Losses of the once-for-all student."""
 
-    gan_mode: Literal["lsgan", "hinge", "vanilla"] = "hinge"
-    recon: Literal["l1", "l2", "smooth_l1"] = "l1"
+    gan_mode: GanMode = "hinge"
+    recon: Recon = "l1"
     lambda_gan: Weight = 1.0
     lambda_recon: Weight = 100.0
     lambda_lpips: Weight = 0.0
@@ -302,11 +324,24 @@ class DistillLossOptions(Section):
     target: Literal["teacher", "truth"] = "teacher"  # what `recon` compares with; truth needs pairs
     taps: tuple[str, ...] | None = None  # layers whose activations are compared
 
+    @model_validator(mode="after")
+    def _check_terms(self) -> Self:
+        """Names in `terms` are those of terms whose weight is no option of its own."""
+        for name in self.terms:
+            if f"lambda_{name}" in type(self).model_fields:
+                raise ConfigError(f"loss.terms.{name}: this weight is loss.lambda_{name}")
+            entry("gancompress.losses.terms:TERMS", name, "loss term")
+        return self
+
 
 class SamplingOptions(Section):
     """Which subnets one step trains."""
 
-    schedule: Literal["sandwich", "uniform"] = "sandwich"
+    schedule: Annotated[
+        str,
+        _named("gancompress.training.sampling:SCHEDULES", "sampling schedule"),
+        Field(validate_default=False),
+    ] = "sandwich"
     num_random: Annotated[int, Field(ge=0)] = 1  # besides the largest and the smallest
     inplace: Share = 0.5  # weight of the largest as a teacher
 

@@ -13,16 +13,20 @@ from gancompress.data.images import (
     to_tensor,
     to_uint8,
 )
+from gancompress.data.kinds import DATA_KINDS, DataKind, data_kind
 from gancompress.data.splits import Splits, make_splits
 from gancompress.data.translation import Generator, translate_batches
 
 __all__ = [
+    "DATA_KINDS",
     "Batch",
     "BatchStream",
+    "DataKind",
     "Generator",
     "ImageSet",
     "Split",
     "Splits",
+    "data_kind",
     "list_images",
     "load_split",
     "make_splits",

@@ -22,7 +22,9 @@ from torch import Tensor
 from gancompress.config import DataOptions
 from gancompress.data.hashing import content_digest
 from gancompress.data.images import SUFFIXES, is_image_file, read_image, to_tensor
-from gancompress.data.listing import find_layout, folder_names, split_folder
+from gancompress.data.kinds import data_kind
+from gancompress.data.kinds.kind import folder_names, split_folder
+from gancompress.data.listing import find_layout
 from gancompress.data.splits import Splits, make_splits
 from gancompress.errors import DataError
 
@@ -190,7 +192,7 @@ def load_split(options: DataOptions, split: str, size: int, splits: Splits | Non
     if not lists.images(split, side_b):
         return Split(a, None, paired=False)
     b = _images(options, lists, (split, side_b), size)
-    return Split(a, b, paired=options.mode == "paired")
+    return Split(a, b, paired=data_kind(options.mode).is_paired)
 
 
 def _images(
@@ -223,9 +225,7 @@ def _why_none(options: DataOptions, split: str, side: str) -> str:
 
 def _layout(options: DataOptions, root: Path) -> str:
     there = sorted(path.name for path in root.iterdir() if path.is_dir())
-    wanted = "trainA/ trainB/ testA/ testB/"
-    if options.mode == "paired":
-        wanted = f"train/ and test/ with side-by-side pairs, or {wanted} with pairs of one name"
+    wanted = data_kind(options.mode).description
     return f"{options.mode} data has {wanted}; this folder has {', '.join(there) or 'no folders'}"
 
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from gancompress.config import DataOptions
 from gancompress.data.hashing import file_digests
-from gancompress.data.listing import Layout, Source, find_layout, find_sources
-from gancompress.errors import DataError
+from gancompress.data.kinds import data_kind
+from gancompress.data.kinds.kind import Layout, Source
+from gancompress.data.listing import find_layout, find_sources
+from gancompress.errors import ConfigError, DataError
 from gancompress.paths import relative_name
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,7 @@ class Splits:
         counts = self.counts(split)
         if not counts:
             return f"{split}: no images"
-        if self.rule["mode"] == "paired":
+        if data_kind(self.rule["mode"]).is_paired:
             number = f"{max(counts.values())} pairs"
         else:
             number = f"{' and '.join(f'{n} {side}' for side, n in counts.items())} images"
@@ -150,10 +152,10 @@ class Splits:
                 split: {side: _parse(images) for side, images in sides.items()}
                 for split, sides in content["lists"].items()
             }
-            if content["rule"]["mode"] == "paired":
+            if data_kind(content["rule"]["mode"]).is_paired:
                 _refuse_lone_sides(lists)
             return cls(Path(content["root"]), content["rule"], content["sources"], lists)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise DataError(f"{name}: no readable lists of images: {error}") from None
 
 
@@ -210,7 +212,7 @@ def make_splits(options: DataOptions, wanted: Sequence[str] = SPLITS) -> Splits:
 
 def _groups(options: DataOptions, layout: Layout) -> list[tuple[str, ...]]:
     """Sides that are divided together; the contents of the first one decide."""
-    if options.mode == "unpaired":
+    if not data_kind(options.mode).is_paired:
         return [(side,) for side in layout]
     return [tuple(sorted(layout, key=lambda side: side != options.direction[0]))]
 

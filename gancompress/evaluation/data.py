@@ -9,13 +9,12 @@ from typing import Literal
 from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions
-from gancompress.data import Splits, make_splits
+from gancompress.data import DATA_KINDS, Splits, data_kind, make_splits
 from gancompress.data.hashing import file_digests
-from gancompress.data.listing import LAYOUTS, has_folders
+from gancompress.data.kinds.kind import has_folders
 from gancompress.errors import DataError
 
 SplitName = Literal["train", "search", "test"]
-Mode = Literal["paired", "unpaired"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class ChosenData:
     @property
     def is_paired(self) -> bool:
         """Whether every input has a truth."""
-        return self.options.mode == "paired"
+        return data_kind(self.options.mode).is_paired
 
     def set_sizes(self, max_images: int | None = None) -> tuple[int, int]:
         """Images to translate, and real images to compare their distribution with."""
@@ -54,7 +53,7 @@ def choose_data(
     split: SplitName,
     model: Path,
     direction: str | None = None,
-    mode: Mode | None = None,
+    mode: str | None = None,
 ) -> ChosenData:
     """The run's own lists where the folder holds its images; else what the folder holds.
 
@@ -63,8 +62,8 @@ def choose_data(
         split: Its name.
         model: A run folder, or any other path.
         direction: AtoB or BtoA; None for the run's, which is AtoB for any other model.
-        mode: Whether the data has pairs; None for the run's mode if the folder can be of it, and
-            for any other model unpaired if it can be.
+        mode: The kind of data; None for the run's if the folder can be of it, and for any other
+            model the first one that it can be.
 
     Raises:
         DataError: There is no such folder, or its images cannot be listed.
@@ -73,7 +72,7 @@ def choose_data(
         raise DataError(f"no data folder {root}")
     known = run_data(model)
     asked = {"direction": direction} if direction else {}
-    modes: tuple[Mode, ...] = (mode,) if mode else ("unpaired", "paired")
+    modes = (mode,) if mode else tuple(DATA_KINDS)
     if known is not None and known[0].mode in modes:
         if _holds_data_of(root, split, model, known[0]):
             options = known[0].model_copy(update={"root": root, **asked})
@@ -86,8 +85,8 @@ def choose_data(
     return ChosenData(options, split, make_splits(options, (split,)), from_run=False)
 
 
-def _can_be(root: Path, mode: Mode, split: SplitName) -> bool:
-    return any(has_folders(root, layout, (split, "train")) for layout in LAYOUTS[mode])
+def _can_be(root: Path, mode: str, split: SplitName) -> bool:
+    return any(has_folders(root, layout, (split, "train")) for layout in data_kind(mode).layouts)
 
 
 def _holds_data_of(root: Path, split: SplitName, run: Path, data: DataOptions) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,46 @@ RECON_LOSSES: dict[str, ReconLoss] = {
 }
 
 
+@dataclass(frozen=True)
+class GanLoss:
+    """What both players minimise, functions of scores of any shape.
+
+    Attributes:
+        generator: Of scores of generated images.
+        real: The discriminator's, of scores of real images.
+        fake: The discriminator's, of scores of generated images.
+    """
+
+    generator: Callable[[Tensor], Tensor]
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+
+
+def _towards(distance: ReconLoss) -> GanLoss:
+    """Distances of scores from 1 for what shall pass as real, and from 0 for the rest."""
+
+    def to(target: float) -> Callable[[Tensor], Tensor]:
+        return lambda scores: distance(scores, torch.full_like(scores, target))
+
+    return GanLoss(to(1.0), to(1.0), to(0.0))
+
+
+GAN_LOSSES: dict[str, GanLoss] = {
+    "lsgan": _towards(F.mse_loss),
+    "vanilla": _towards(F.binary_cross_entropy_with_logits),
+    "hinge": GanLoss(
+        lambda scores: -scores.mean(),
+        lambda scores: F.relu(1 - scores).mean(),
+        lambda scores: F.relu(1 + scores).mean(),
+    ),
+}
+"""By the name in `loss.gan_mode`.
+
+Sources: lsgan Mao et al. 2017; vanilla Goodfellow et al. 2014 (non-saturating); hinge Lim & Ye
+2017.
+"""
+
+
 def recon_loss(name: str) -> ReconLoss:
     """Distance between two images (N, C, H, W); a mean over all values."""
     return lookup(RECON_LOSSES, name, "reconstruction loss")
@@ -28,37 +69,28 @@ def recon_loss(name: str) -> ReconLoss:
 def generator_gan_loss(mode: str, fake_scores: Tensor) -> Tensor:
     """What the generator minimises so that the discriminator takes its images for real.
 
-    Sources: lsgan Mao et al. 2017; vanilla Goodfellow et al. 2014 (non-saturating); hinge
-    Lim & Ye 2017.
-
     Args:
-        mode: lsgan, vanilla or hinge.
+        mode: An entry of `GAN_LOSSES`.
         fake_scores: Discriminator's scores of generated images, any shape.
     """
-    if mode == "hinge":
-        return -fake_scores.mean()
-    return _target_loss(mode, fake_scores, 1.0)
+    return _gan_loss(mode).generator(fake_scores)
 
 
 def discriminator_real_loss(mode: str, real_scores: Tensor) -> Tensor:
     """What the discriminator minimises on real images; scores of any shape."""
-    if mode == "hinge":
-        return F.relu(1 - real_scores).mean()
-    return _target_loss(mode, real_scores, 1.0)
+    return _gan_loss(mode).real(real_scores)
 
 
 def discriminator_fake_loss(mode: str, fake_scores: Tensor) -> Tensor:
     """What the discriminator minimises on generated images; scores of any shape."""
-    if mode == "hinge":
-        return F.relu(1 + fake_scores).mean()
-    return _target_loss(mode, fake_scores, 0.0)
+    return _gan_loss(mode).fake(fake_scores)
 
 
 def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """Half the sum of the losses on real and on generated images.
 
     Args:
-        mode: lsgan, vanilla or hinge.
+        mode: An entry of `GAN_LOSSES`.
         real_scores: Scores of real images, any shape.
         fake_scores: Scores of generated images, any shape.
     """
@@ -66,12 +98,8 @@ def discriminator_gan_loss(mode: str, real_scores: Tensor, fake_scores: Tensor) 
     return 0.5 * (real + discriminator_fake_loss(mode, fake_scores))
 
 
-def _target_loss(mode: str, scores: Tensor, target: float) -> Tensor:
-    losses: dict[str, ReconLoss] = {
-        "lsgan": F.mse_loss,
-        "vanilla": F.binary_cross_entropy_with_logits,
-    }
-    return lookup(losses, mode, "GAN mode")(scores, torch.full_like(scores, target))
+def _gan_loss(mode: str) -> GanLoss:
+    return lookup(GAN_LOSSES, mode, "GAN mode")
 
 
 def judged(inputs: Tensor, image: Tensor, paired: bool) -> Tensor:

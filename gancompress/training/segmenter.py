@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import SegmenterOptions
-from gancompress.data import Batch, ImageSet, Split, Splits, load_split, spread
+from gancompress.data import Batch, ImageSet, Split, Splits, data_kind, load_split, spread
 from gancompress.distributed import average_gradients
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
@@ -234,7 +234,7 @@ def segmenter_pairs(
         DataError: There are no such images.
     """
     data = options.data
-    if data.mode != "paired":
+    if not data_kind(data.mode).is_paired:
         raise ConfigError("a segmenter learns from pairs of photo and labels: data.mode=paired")
     images = load_split(data, split, data.load_size, splits)
     assert images.targets is not None

@@ -33,7 +33,7 @@ from gancompress.config import (
     TeacherOptions,
     load_options,
 )
-from gancompress.data import BatchStream, Split, Splits, load_split
+from gancompress.data import BatchStream, Split, Splits, data_kind, load_split
 from gancompress.distributed import (
     agreed,
     is_first_here,
@@ -95,7 +95,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         held_out = load_split(data, "search", data.whole_size, splits)
         _preload(training)
         torch.manual_seed(options.seed)
-        task_class = Pix2PixTask if data.mode == "paired" else CycleGanTask
+        task_class = Pix2PixTask if data_kind(data.mode).is_paired else CycleGanTask
         task = task_class(options, held_out, device)
         if options.start_from is not None and agreed(lambda: not run.state.exists()):
             task.start_from(options.start_from)
@@ -232,7 +232,7 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
         return None
     given = teacher.description.get("generator") or {}
     channels = int(given.get("output_nc", 3))
-    if options.data.mode == "paired":
+    if data_kind(options.data.mode).is_paired:
         channels += int(given.get("input_nc", 3))
     source = options.teacher
     path = source.discriminator or (source.weights and find_discriminator(source.weights))
