@@ -73,7 +73,7 @@ def _exchange() -> Iterator[None]:
         yield
     except RuntimeError as error:  # the back ends raise it, or a class of their own under it
         raise GanCompressError(
-            f"another process of this training has ended, or cannot be reached: "
+            f"another process has ended, or cannot be reached: "
             f"{str(error).splitlines()[0]}\n  The last saved state is kept; rerun this command to "
             "resume."
         ) from None
@@ -116,14 +116,19 @@ def on_first_rank(make: Callable[[], AbstractContextManager[None]]) -> Iterator[
         yield
 
 
+def exchanged(value: T) -> list[T]:
+    """The values of all ranks, in their order."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    with _exchange():
+        dist.all_gather_object(values, value)
+    return values
+
+
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on some rank."""
-    if world_size() == 1:
-        return flag
-    flags = torch.tensor(int(flag))
-    with _exchange():
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags)
+    return any(exchanged(flag))
 
 
 def averaged(values: Mapping[str, float]) -> dict[str, float]:

@@ -1127,7 +1127,7 @@ def test_pseudo_pairs_survive_an_interruption_and_go_at_the_end(
     assert json.loads((tmp_path / "pseudo_pairs.json").read_text())["size"] == "36"
     with monkeypatch.context() as patch:
         at_call(patch, Trainer, "_advance", 2, crash)
-        patch.setattr("gancompress.training.pseudo.to_uint8", crash)
+        patch.setattr("gancompress.training.pseudo.translate_batches", crash)
         with pytest.raises(Crash):
             world.start("supernet", tmp_path)  # without computing them anew
 

@@ -33,6 +33,7 @@ from gancompress.config import (
 )
 from gancompress.cost import format_count, measure_latency
 from gancompress.data import Split, Splits, data_kind, load_split, spread, to_float
+from gancompress.distributed import under_torchrun
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
@@ -102,6 +103,11 @@ class Finished:
 
 def run_compress(context: Context) -> None:
     """From a teacher to exported subnets and the report; done stages are not run again."""
+    if under_torchrun():
+        raise ConfigError(
+            "compress is one process: run teacher, supernet and search under torchrun, and then "
+            "compress, which takes finished stages as they are"
+        )
     stages = load_stages(context)
     if context.args.dry_run:
         net = preflight(stages, context.device)

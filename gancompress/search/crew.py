@@ -18,8 +18,8 @@ from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.distributed as dist
 
+from gancompress.distributed import agreed, exchanged, rank, world_size
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
 from gancompress.search.race import Rival
@@ -189,26 +189,21 @@ class Ranks:
     @property
     def writes(self) -> bool:
         """The first rank does."""
-        return dist.get_rank() == 0
+        return rank() == 0
 
     def agree(self, decide: Callable[[], T]) -> T:
         """See `Crew`; all ranks get the first one's decision."""
-        decided: list[Any] = [decide() if self.writes else None]
-        dist.broadcast_object_list(decided, src=0)
-        agreed: T = decided[0]
-        return agreed
+        return agreed(decide)
 
     def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
         """See `Crew`; a signal to any rank stops all of them together."""
-        rank, world = dist.get_rank(), dist.get_world_size()
         trials: list[Trial] = []
-        for start in range(0, len(tasks), world):
-            mine = start + rank
+        for start in range(0, len(tasks), world_size()):
+            mine = start + rank()
             own = None
             if mine < len(tasks):
                 own = self.worker(tasks[mine].subnet, tasks[mine].rivals)
-            gathered: list[Any] = [None] * world
-            dist.all_gather_object(gathered, (own, stop()))
+            gathered = exchanged((own, stop()))
             for trial, _ in gathered:
                 if trial is not None:
                     trials.append(trial)
@@ -216,30 +211,3 @@ class Ranks:
             if any(stopped for _, stopped in gathered) and len(trials) < len(tasks):
                 return None
         return trials
-
-
-def agreed(decide: Callable[[], T]) -> T:
-    """What the first rank of `torchrun` decides, on all of them; within `process_group`."""
-    return Ranks(_no_worker).agree(decide) if under_torchrun() else decide()
-
-
-def _no_worker(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
-    raise AssertionError("nothing is evaluated before there is a plan")
-
-
-def under_torchrun() -> bool:
-    """Whether `torchrun` has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and dist.is_available()
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """All ranks of `torchrun` joined while the block runs; nothing where there are none."""
-    if not under_torchrun():
-        yield
-        return
-    dist.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()

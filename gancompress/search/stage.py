@@ -14,6 +14,7 @@ import torch
 from gancompress.checkpoint.models import run_splits
 from gancompress.checkpoint.run import RunFolder, keep_splits
 from gancompress.config import SearchOptions
+from gancompress.distributed import agreed, on_first_rank, process_group, under_torchrun
 from gancompress.errors import ConfigError
 from gancompress.search.conclusion import conclude
 from gancompress.search.course import Course
@@ -22,10 +23,7 @@ from gancompress.search.crew import (
     Crew,
     Ranks,
     Worker,
-    agreed,
     pool,
-    process_group,
-    under_torchrun,
 )
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.plan import Plan, open_evaluator, plan_search, trained_by
@@ -60,7 +58,7 @@ def search(
     """
     plan = plan or plan_search(options, device, trusted)
     run = RunFolder(options.run)
-    with process_group():
+    with process_group(device):
         before = agreed(partial(_finished, options))
         if before is not None:
             return before
@@ -82,7 +80,8 @@ def _search(
     evaluator = open_evaluator(options, plan, device)
     _check_alike(evaluator.runtime)
     evaluator.prepare()
-    with _claimed(run, options), _crew(options, evaluator, plan.trusted) as crew:
+    claimed = on_first_rank(lambda: run.claim(options, same=False))
+    with claimed, _crew(options, evaluator, plan.trusted) as crew:
         splits = run_splits(options.supernet, trained_by(options).data)
         if crew.writes:
             keep_splits(run, splits)
@@ -102,16 +101,6 @@ def _check_alike(runtime: str) -> None:
             f"this rank evaluates with {runtime}, the first one with {first}: scores would be mixed"
             "\n  Take --runtime eager."
         )
-
-
-@contextmanager
-def _claimed(run: RunFolder, options: SearchOptions) -> Iterator[None]:
-    """The folder belongs to the process that writes."""
-    if under_torchrun() and torch.distributed.get_rank() > 0:
-        yield
-        return
-    with run.claim(options, same=False):
-        yield
 
 
 def _is_newer(done: Path, options: SearchOptions) -> bool:

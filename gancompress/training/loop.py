@@ -17,12 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gancompress.checkpoint.run import RunFolder
-from gancompress.config import LogOptions, ScheduleOptions
+from gancompress.config import LogOptions, ScheduleOptions, Section
 from gancompress.data import Batch, BatchStream, mix, save_image
 from gancompress.distributed import (
     agreed,
     any_rank,
     averaged,
+    on_first_rank,
+    process_group,
     rank,
     share_of,
     shared,
@@ -208,6 +210,23 @@ class Trainer:
             self.task.load_state_dict(state["task"])
         if rank() == 0:
             self.run.rewind_log(self.images if state else -1)
+
+
+@contextmanager
+def claimed(
+    run: RunFolder, options: Section, schedule: ScheduleOptions, device: torch.device
+) -> Iterator[dict[str, Any] | None]:
+    """All ranks joined and the folder owned by the first one; gives the scores of a finished run.
+
+    Whatever else a stage reads (data, teacher, supernet, weights to start from) every host needs.
+
+    Raises:
+        ConfigError: Another process is at work, the options are other than those of the folder, or
+            the ranks cannot share a batch.
+    """
+    with process_group(device), on_first_rank(lambda: run.claim(options)):
+        share_of(schedule.batch_size)  # refused before anything is computed
+        yield agreed(lambda: run.summary() if run.is_done else None)
 
 
 def not_finite(state: Any, name: str = "") -> list[str]:

@@ -14,7 +14,7 @@ from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import SegmenterOptions
 from gancompress.data import Batch, ImageSet, Split, Splits, data_kind, load_split, spread
-from gancompress.distributed import average_gradients
+from gancompress.distributed import agreed, average_gradients
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
 from gancompress.metrics.segmentation import (
@@ -27,7 +27,7 @@ from gancompress.metrics.segmentation import (
 )
 from gancompress.training.averaging import Ema
 from gancompress.training.labels import LabelSet, SegmentationStream, label_image, label_images
-from gancompress.training.loop import Losses, Trainer
+from gancompress.training.loop import Losses, Trainer, claimed
 from gancompress.training.precision import autocast
 from gancompress.training.sheets import sheet
 
@@ -267,10 +267,10 @@ def train_segmenter(options: SegmenterOptions, device: torch.device) -> dict[str
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with run.claim(options):
-        if run.is_done:
-            return run.summary()
-        splits = record_splits(run, options.data)
+    with claimed(run, options, options.schedule, device) as before:
+        if before is not None:
+            return before
+        splits = agreed(lambda: record_splits(run, options.data))
         photos, label_files = segmenter_pairs(options, splits, "train")
         palette = choose_palette(options, label_files)
         training = Split(photos, LabelSet(label_files, palette), paired=True)

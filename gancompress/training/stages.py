@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,19 +33,12 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.data import BatchStream, Split, Splits, data_kind, load_split
-from gancompress.distributed import (
-    agreed,
-    is_first_here,
-    on_first_rank,
-    process_group,
-    rank,
-    share_of,
-)
+from gancompress.distributed import agreed, is_first_here, rank
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
 from gancompress.training.distill import DistillTask, Recipe
-from gancompress.training.loop import Trainer
+from gancompress.training.loop import Trainer, claimed
 from gancompress.training.networks import Student, SubnetStudent, WholeView
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
 from gancompress.training.sampling import SubnetSampler
@@ -56,22 +48,6 @@ from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 logger = logging.getLogger(__name__)
 TEACHER_FILE = "teacher.safetensors"
 PSEUDO_FILE = "pseudo_pairs.npy"
-_Options = TeacherOptions | SupernetOptions | FinetuneOptions
-
-
-@contextmanager
-def _claimed(
-    run: RunFolder,
-    options: TeacherOptions | SupernetOptions | FinetuneOptions,
-    device: torch.device,
-) -> Iterator[dict[str, Any] | None]:
-    """All ranks joined and the folder owned by the first one; gives the scores of a finished run.
-
-    Whatever else a stage reads (data, teacher, supernet, weights to start from) every host needs.
-    """
-    with process_group(device), on_first_rank(lambda: run.claim(options)):
-        share_of(options.schedule.batch_size)  # refused before anything is computed
-        yield agreed(lambda: run.summary() if run.is_done else None)
 
 
 def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
@@ -82,7 +58,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with _claimed(run, options, device) as before:
+    with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
         data = options.data
@@ -120,7 +96,7 @@ def train_supernet(
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with _claimed(run, options, device) as before:
+    with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
         torch.manual_seed(options.seed)
@@ -269,7 +245,7 @@ def finetune(
         Interrupted: A signal came; the same call goes on.
     """
     run = RunFolder(options.run)
-    with _claimed(run, options, device) as before:
+    with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
         torch.manual_seed(options.seed)
