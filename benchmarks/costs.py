@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gancompress.config import GeneratorOptions
-from gancompress.elastic import Supernet, make_space, trace
+from gancompress.elastic import Supernet, Tie, make_space, trace
 from gancompress.models import build_generator
 from gancompress.models.resnet import SHORT_FORM, resnet_ties
 
@@ -33,7 +33,7 @@ def make_supernet(name: str, tied: bool) -> Supernet:
     if not tied:
         return Supernet(generator, example)
     groups = trace(generator, tuple(example.shape)).groups
-    ties = resnet_ties(group.name for group in groups)
+    ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
     space = make_space(groups, (0.25, 0.375, 0.5, 0.75, 1.0), 8, ties, SHORT_FORM)
     return Supernet(generator, example, space=space)
 

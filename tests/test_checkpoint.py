@@ -38,7 +38,7 @@ from gancompress.checkpoint.network import (
     save_network,
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
-from gancompress.elastic import Supernet, trace
+from gancompress.elastic import Supernet, Tie, trace
 from gancompress.errors import CheckpointError, ConfigError, GanCompressError
 from gancompress.models import (
     DISCRIMINATORS,
@@ -172,7 +172,7 @@ def test_generator_of_other_images_than_rgb_is_refused(
 def test_supernet_keeps_its_search_space(tmp_path: Path) -> None:
     options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=16)
     module, x = trained(options), example(GeneratorOptions(name="resnet_9blocks"))
-    ties = resnet_ties(g.name for g in trace(module, tuple(x.shape)).groups)
+    ties = [Tie(*tie) for tie in resnet_ties(g.name for g in trace(module, tuple(x.shape)).groups)]
     net = Supernet(module, x, ties=ties)
     space = read_space({**describe_space(net.space), "forms": {"6": SHORT_FORM[6]}})
     path = tmp_path / "weights.safetensors"
@@ -358,7 +358,7 @@ def test_published_compressed_generator_loads_with_its_config(shared: Path) -> N
     network = load_network(path)
     assert sum(p.numel() for p in network.module.parameters()) == 356_867
     groups = trace(network.module, network.example_shape).groups
-    ties = resnet_ties(group.name for group in groups)
+    ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
     net = Supernet(network.module, torch.empty(network.example_shape), ties=ties)
     full = net.space.largest()
     assert str(full) == "16_16_32_16_32_32_16_16"

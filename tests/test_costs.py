@@ -23,6 +23,7 @@ from gancompress.elastic import (
     SearchSpace,
     Subnet,
     Supernet,
+    Tie,
     make_space,
     trace,
 )
@@ -49,7 +50,7 @@ def published_supernet(ngf: int) -> Supernet:
     options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=ngf, dropout=0.0)
     generator, shape = build_generator(options), (1, 3, 32, 32)
     groups = trace(generator, shape).groups
-    ties = resnet_ties(group.name for group in groups)
+    ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
     space = make_space(groups, (0.25, 0.5, 0.75, 1.0), 8, ties, SHORT_FORM)
     return Supernet(generator, torch.empty(shape), space=space)
 

@@ -275,7 +275,7 @@ def test_resnet_groups_are_the_layers_that_config_strings_number(separable: bool
     expected |= {"model.19": 16, "model.22": 8}
     groups = trace(make_generator(name), (1, 3, 32, 32)).groups
     assert [(group.name, group.size) for group in groups] == list(expected.items())
-    ties = resnet_ties(expected)
+    ties = [Tie(*tie) for tie in resnet_ties(expected)]
     space = make_space(groups, (0.5, 1.0), 1, ties, {6: SHORT_FORM[6]})
     assert str(space.largest()) == "_".join(["8"] * 8)
     assert all(len(set(map(expected.get, tie.groups))) == 1 for tie in ties)

@@ -26,7 +26,7 @@ from gancompress.cost.fitting import Observations, fit_entry, fit_total
 from gancompress.cost.steps import Step, plan_of
 from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, steady, survey
 from gancompress.cost.table import Check, Device, Entry, Floats, load_device
-from gancompress.elastic import Group, Subnet, Supernet
+from gancompress.elastic import Group, Parts, Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, ExportError
 from gancompress.export.bench import OnnxBench, read_profile
 from gancompress.export.subnets import OnnxSubnets
@@ -275,7 +275,7 @@ def test_steps_name_what_is_between_layers(net: Supernet, unet: Supernet) -> Non
     assert "between 16x16 18x18 InstanceNorm2d add ReflectionPad2d" in keys
     key = "between 32x32 32x32 InstanceNorm2d cat ReLU"
     step = next(step for step in plan_of(unet, SIZE).steps if step.key == key)
-    assert step.outputs == (*unet.space.dimensions[0].groups, *step.inputs)
+    assert step.outputs == Parts((unet.traced.groups[0], *step.inputs.segments))
 
 
 def test_eager_times_are_split_by_node(net: Supernet) -> None:

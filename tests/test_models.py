@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint.network import example_shape
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, Section, build
-from gancompress.elastic import make_space, trace
+from gancompress.elastic import Tie, make_space, trace
 from gancompress.errors import ConfigError
 from gancompress.models import (
     DISCRIMINATORS,
@@ -110,7 +110,8 @@ def test_record_is_true_of_the_generator(name: str) -> None:
     assert net(x).shape == (2, leaving.channels, *x.shape[2:])
     side = example_shape(2, family.stride)[-1]
     traced = trace(net, (1, 2, side, side))
-    space = make_space(traced.groups, (0.5, 1.0), 1, family.ties([g.name for g in traced.groups]))
+    ties = [Tie(*tie) for tie in family.ties([group.name for group in traced.groups])]
+    space = make_space(traced.groups, (0.5, 1.0), 1, ties)
     for length, positions in family.forms.items():
         assert (len(positions), len(set(positions))) == (len(space), length)
     assert {len(choices) for choices in family.config_sets.values()} <= {len(space)}

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
-from gancompress.elastic import Tie
 from gancompress.models import DISCRIMINATORS, GENERATORS, DiscriminatorFamily, Family
 from gancompress.models.blocks import needs_bias, norm_factory
-from gancompress.models.family import Tensors, infer_norm, kernel
+from gancompress.models.family import LayerTie, Tensors, infer_norm, kernel
 
 
 class ToyOptions(GeneratorOptions):
@@ -54,8 +53,8 @@ def _infer_generator(tensors: Tensors) -> GeneratorOptions | None:
     )
 
 
-def _ties(groups: Sequence[str]) -> list[Tie]:
-    return [Tie((groups[0],)), Tie(tuple(groups[1:]))]
+def _ties(groups: Sequence[str]) -> list[LayerTie]:
+    return [((groups[0],), 1), (tuple(groups[1:]), 1)]
 
 
 class ToyDiscriminator(nn.Module):
@@ -88,7 +87,7 @@ GENERATORS["toy"] = Family(
     infer=_infer_generator,
     options=ToyOptions,
     ties=_ties,
-    taps=lambda traced: ("inner.0.0",),
+    taps=lambda layers: ("inner.0.0",),
 )
 DISCRIMINATORS["toy"] = DiscriminatorFamily(
     module=ToyDiscriminator,

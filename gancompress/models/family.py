@@ -9,11 +9,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
-from gancompress.elastic import Tie, Traced
 from gancompress.errors import CheckpointError
 
 Tensors = Mapping[str, Tensor]
 Norm = Literal["instance", "batch", "none"]
+LayerTie = tuple[tuple[str, ...], int]
+"""Names of channel groups that share one number, and how many channels a unit of it is."""
 ConfigSet = tuple[tuple[int, ...], ...]
 """Candidate widths of every number of a config string."""
 
@@ -62,8 +63,9 @@ class Family:
         ties: Channel groups (given in order of execution) that share a number of the config string.
         forms: Shorter config strings; see `SearchSpace`.
         config_sets: Published candidates for the numbers of the config string, by name.
-        taps: Layers whose activations are matched where the options name none; by default four
-            elastic ones, evenly spread.
+        taps: Of the layers with elastic outputs (given by name in order of execution) those whose
+            activations are matched where the options name none; by default four convolutions,
+            evenly spread.
     """
 
     module: type[nn.Module]
@@ -75,10 +77,10 @@ class Family:
     inputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _input
     outputs: Callable[[GeneratorOptions], tuple[Port, ...]] = _output
     student: Mapping[str, Any] = field(default_factory=dict)
-    ties: Callable[[Sequence[str]], list[Tie]] = lambda groups: []
+    ties: Callable[[Sequence[str]], list[LayerTie]] = lambda groups: []
     forms: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     config_sets: Mapping[str, ConfigSet] = field(default_factory=dict)
-    taps: Callable[[Traced], tuple[str, ...]] | None = None
+    taps: Callable[[Sequence[str]], tuple[str, ...]] | None = None
 
 
 def leaky_relus(discriminator: nn.Module) -> list[str]:

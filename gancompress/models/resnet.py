@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
 
 from gancompress.config import GeneratorOptions
-from gancompress.elastic import Tie, Traced
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models.blocks import (
     PADDINGS,
@@ -19,7 +18,7 @@ from gancompress.models.blocks import (
     norm_factory,
     upsampling_layers,
 )
-from gancompress.models.family import ConfigSet, Family, Tensors, infer_norm, kernel
+from gancompress.models.family import ConfigSet, Family, LayerTie, Tensors, infer_norm, kernel
 from gancompress.tables import lookup
 
 
@@ -162,7 +161,7 @@ Source: the released configurations of Li et al., GAN Compression, CVPR 2020.
 """
 
 
-def resnet_ties(groups: Iterable[str]) -> list[Tie]:
+def resnet_ties(groups: Iterable[str]) -> list[LayerTie]:
     """The eight numbers of a config string over the channel groups of a ResNet generator.
 
     Stem, two down-samplings, three thirds of the residual blocks' inner widths, two up-samplings;
@@ -177,9 +176,9 @@ def resnet_ties(groups: Iterable[str]) -> list[Tie]:
     stem, down1, down2, *ups = outer
     third = -(-len(inner) // 3)
     thirds = [inner[i : i + third] for i in range(0, len(inner), third)]
-    ties = [Tie((stem,), 1), Tie((down1,), 2), Tie((down2,), 4)]
-    ties += [Tie(tuple(names), 4) for names in thirds]
-    ties += [Tie((name,), unit) for name, unit in zip(ups, (2, 1), strict=True)]
+    ties: list[LayerTie] = [((stem,), 1), ((down1,), 2), ((down2,), 4)]
+    ties += [(tuple(names), 4) for names in thirds]
+    ties += [((name,), unit) for name, unit in zip(ups, (2, 1), strict=True)]
     return ties
 
 
@@ -197,9 +196,9 @@ def resnet_widths(numbers: tuple[int, ...], legacy: bool = False) -> ResnetWidth
     return ResnetWidths(stem, 2 * down, 4 * trunk, tuple(inner), 2 * up, head)
 
 
-def _taps(traced: Traced) -> tuple[str, ...]:
+def _taps(layers: Sequence[str]) -> tuple[str, ...]:
     """After the second down-sampling and after each third of the blocks, as in the paper."""
-    blocks = sorted({g.split(".")[1] for g in traced.outputs if ".conv_block" in g}, key=int)
+    blocks = sorted({g.split(".")[1] for g in layers if ".conv_block" in g}, key=int)
     third = -(-len(blocks) // 3)
     ends = [blocks[min(i + third, len(blocks)) - 1] for i in range(0, len(blocks), third)]
     return ("model.9", *(f"model.{end}" for end in ends))

@@ -22,6 +22,7 @@ from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
 from gancompress.elastic import (
     SearchSpace,
     Supernet,
+    Tie,
     Traced,
     channel_importance,
     make_space,
@@ -159,7 +160,7 @@ def _space(
         if options.config_set:
             raise ConfigError("student.config_set needs a family of ours and student.tie_blocks")
         return make_space(groups, options.widths, options.divisor)
-    ties = family.ties([group.name for group in groups])
+    ties = [Tie(*tie) for tie in family.ties([group.name for group in groups])]
     space = make_space(groups, options.widths, options.divisor, ties, family.forms)
     if not options.config_set:
         return space
@@ -179,7 +180,7 @@ def default_taps(generator: nn.Module, traced: Traced) -> tuple[str, ...]:
     """
     family = family_of(generator)
     if family is not None and family.taps is not None:
-        return family.taps(traced)
+        return family.taps(list(traced.outputs))
     elastic = [
         op.weight.removesuffix(".weight")
         for op, _, outs in traced.operations
