@@ -123,21 +123,21 @@ def main() -> None:
 def report(name: str, table: Table, seeds: int, budgets: int) -> None:
     """One searcher's line."""
     if name == "published":
-        courses = [table.search_budgets(budgets, seed, LIMIT) for seed in range(seeds)]
+        histories = [table.search_budgets(budgets, seed, LIMIT) for seed in range(seeds)]
     else:
         searcher = SEARCHERS[name](generation=20) if name == "random" else SEARCHERS[name]()
-        courses = [table.search(searcher, seed, LIMIT) for seed in range(seeds)]
-    needed = [course.needed(SHARE) for course in courses]
+        histories = [table.search(searcher, seed, LIMIT) for seed in range(seeds)]
+    needed = [history.needed(SHARE) for history in histories]
     shares = []
     for number in NUMBERS:
         reached = [
             max((s for e, s in zip(c.ends, c.shares, strict=True) if e <= number), default=0.0)
-            for c in courses
+            for c in histories
         ]
         shares.append(f"{min(reached):.4f}")
     evaluated, proposed = (
         round(statistics.median(counts))
-        for counts in ([len(c.trials) for c in courses], [c.proposed for c in courses])
+        for counts in ([len(c.trials) for c in histories], [c.proposed for c in histories])
     )
     print(f"{name:10s} {statistics.median(needed):5.0f} {needed}  {' '.join(shares)}  "
           f"{evaluated} of {proposed}", flush=True)  # fmt: skip

@@ -40,12 +40,12 @@ def needed(table: Table, name: str, seed: int) -> float:
     return table.search(searcher, seed, len(table.losses), SHARE).needed(SHARE)
 
 
-def courses(table: Table, name: str, args: argparse.Namespace) -> Iterator[float]:
+def histories(table: Table, name: str, args: argparse.Namespace) -> Iterator[float]:
     """One number for each seed."""
     for seed in range(args.seeds):
         if name == "published":
-            course = table.search_budgets(args.budgets, seed, len(table.losses), SHARE)
-            yield course.needed(SHARE)
+            history = table.search_budgets(args.budgets, seed, len(table.losses), SHARE)
+            yield history.needed(SHARE)
         else:
             yield needed(table, name, seed)
 
@@ -81,10 +81,10 @@ def main() -> None:
     for shape in SHAPES:
         loss = make_landscape(shape, 0, space, args.noise).loss
         table = Table(Problem(space, {"macs": chain_macs}), loss)
-        medians = [statistics.median(courses(table, name, args)) for name in names]
+        medians = [statistics.median(histories(table, name, args)) for name in names]
         start = time.perf_counter()
-        course = table.search(Guided(), 0, 200)
-        seconds = (time.perf_counter() - start) / len(course.ends)
+        history = table.search(Guided(), 0, 200)
+        seconds = (time.perf_counter() - start) / len(history.ends)
         print(f"{shape:11s}" + "".join(f"{m:11.0f}" for m in medians) + f"   {seconds:.2f}")
     for path in args.trials:
         space, trials = read_trials(path)

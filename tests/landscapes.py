@@ -106,7 +106,7 @@ class Found:
 
 
 @dataclass
-class Course:
+class History:
     """How a search went against the exhaustive front.
 
     Attributes:
@@ -157,24 +157,24 @@ class Table:
             hypervolume(self.problem.values(genomes, self.cost), losses, self.frame) / self.volume
         )
 
-    def search(self, searcher: Searcher, seed: int, limit: int, until: float = 2.0) -> Course:
+    def search(self, searcher: Searcher, seed: int, limit: int, until: float = 2.0) -> History:
         """Up to `limit` evaluations, or until the share of the hypervolume is reached."""
-        course = Course()
-        while len(course.trials) < limit:
-            rng = generation_rng(seed, len(course.trials))
-            proposals = searcher.propose(self.problem, course.trials, rng)
+        history = History()
+        while len(history.trials) < limit:
+            rng = generation_rng(seed, len(history.trials))
+            proposals = searcher.propose(self.problem, history.trials, rng)
             if not proposals:
                 break
-            proposals = proposals[: limit - len(course.trials)]
-            course.proposed += len(proposals)
-            course.trials += [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
-            course.ends.append(len(course.trials))
-            course.shares.append(self.share(course.trials))
-            if course.shares[-1] >= until:
+            proposals = proposals[: limit - len(history.trials)]
+            history.proposed += len(proposals)
+            history.trials += [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
+            history.ends.append(len(history.trials))
+            history.shares.append(self.share(history.trials))
+            if history.shares[-1] >= until:
                 break
-        return course
+        return history
 
-    def search_budgets(self, budgets: int, seed: int, limit: int, until: float = 2.0) -> Course:
+    def search_budgets(self, budgets: int, seed: int, limit: int, until: float = 2.0) -> History:
         """The published procedure, once for each of some budgets evenly spread, in turn.
 
         A generation of each at a time; what one run evaluated costs the others nothing.
@@ -183,7 +183,7 @@ class Table:
         limits = np.geomspace(*self.problem.span(name), budgets + 1)[1:]
         problems = [Problem(space, self.problem.costs, {name: x}) for x in limits.tolist()]
         runs: list[list[Found]] = [[] for _ in problems]
-        course, known = Course(), set[Subnet]()
+        history, known = History(), set[Subnet]()
         for turn in range(budgets * ROUNDS):
             number = turn % budgets
             trials = runs[number]
@@ -191,11 +191,11 @@ class Table:
             proposals = Evolution(spread=False).propose(problems[number], trials, rng)
             made = [Found(subnet, self.by_subnet[subnet]) for subnet in proposals]
             trials += made
-            course.proposed += len(made)
-            course.trials += [trial for trial in made if trial.subnet not in known]
+            history.proposed += len(made)
+            history.trials += [trial for trial in made if trial.subnet not in known]
             known |= {trial.subnet for trial in made}
-            course.ends.append(len(course.trials))
-            course.shares.append(self.share(course.trials))
-            if course.shares[-1] >= until or len(course.trials) >= limit:
+            history.ends.append(len(history.trials))
+            history.shares.append(self.share(history.trials))
+            if history.shares[-1] >= until or len(history.trials) >= limit:
                 break
-        return course
+        return history

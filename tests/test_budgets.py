@@ -15,7 +15,7 @@ from gancompress.elastic.space import Genomes
 from gancompress.errors import BudgetError, ConfigError
 from gancompress.metrics.distances import Estimate
 from gancompress.models import build_generator
-from gancompress.search.answers import Answer, uniform_subnets, uniform_under
+from gancompress.search.answers import uniform_subnets, uniform_under
 from gancompress.search.budgets import (
     Budget,
     default_budgets,
@@ -25,6 +25,7 @@ from gancompress.search.budgets import (
     search_costs,
 )
 from gancompress.search.problem import Problem
+from gancompress.search.result import Answer
 from gancompress.search.trials import Trial
 
 

@@ -153,7 +153,7 @@ MISTAKES: dict[str, str] = {
         r"precision=bfloat16 needs --runtime openvino, not eager"
     ),
     "search run/search --latency-ms 40@phone": r"needs a table .*: --device-table FILE",
-    "search run/teacher": r"run/teacher is no run folder of a supernet or a search",
+    "search run/teacher": r"run/teacher is not the run folder of a supernet or a search",
     "search nowhere": r"no run folder or options file nowhere",
     "finetune run/teacher --subnet 4_4": r"run/teacher is no run folder of a supernet",
     "finetune run/supernet --subnet ../../outside": r"SpaceError: '\.\./\.\./outside' is no subnet",

@@ -20,7 +20,7 @@ from gancompress.report import (
     ImageRow,
     Report,
     Row,
-    Trial,
+    ScoredSubnet,
     render,
     text_table,
     write_report,
@@ -83,8 +83,12 @@ SUBNET = Row("subnet S", "16_8", 340_123, 5_327_956_989, 6_000_000_000, {"FID": 
 
 @pytest.fixture
 def report() -> Report:
-    front = [Trial("16_8", 5_327_956_989, 43.2), Trial("32_16", 9_000_000_000, 40.5)]
-    trials = [*front, Trial("24_8", 7_000_000_000, 47.0), Trial("32_8", 8_000_000_000, 46.25)]
+    front = [ScoredSubnet("16_8", 5_327_956_989, 43.2), ScoredSubnet("32_16", 9_000_000_000, 40.5)]
+    trials = [
+        *front,
+        ScoredSubnet("24_8", 7_000_000_000, 47.0),
+        ScoredSubnet("32_8", 8_000_000_000, 46.25),
+    ]
     images = [
         ImageRow(name, {"input": picture(2 * i), "subnet S": picture(2 * i + 1)})
         for i, name in enumerate(("cat.png", "dog.png"))
@@ -151,7 +155,7 @@ def test_plot_marks_lie_inside_and_better_scores_of_fewer_macs_lie_at_the_corner
 def test_macs_axis_is_logarithmic_above_a_range_of_eight(
     report: Report, factor: float, expected: bool
 ) -> None:
-    trials = [Trial("a", 1_000_000_000, 2.0), Trial("b", round(factor * 1e9), 1.0)]
+    trials = [ScoredSubnet("a", 1_000_000_000, 2.0), ScoredSubnet("b", round(factor * 1e9), 1.0)]
     html = render(replace(report, rows=[], trials=trials, front=trials))
     assert ("logarithmic" in html) is expected
 
@@ -161,7 +165,7 @@ def test_macs_axis_is_logarithmic_above_a_range_of_eight(
 def test_axes_have_one_to_six_ticks_for_any_range(
     report: Report, macs: list[int], scores: list[float]
 ) -> None:
-    trials = [Trial(f"{m}_{s}", m, s) for m, s in zip(macs, scores, strict=True)]
+    trials = [ScoredSubnet(f"{m}_{s}", m, s) for m, s in zip(macs, scores, strict=True)]
     labels = re.findall(
         r'<text x="[^"]*"[^>]*text-anchor="(\w+)">([^<]*)</text>',
         render(replace(report, rows=[], trials=trials, front=[])),
@@ -180,7 +184,7 @@ def test_direction_is_written_on_plot_and_table(report: Report) -> None:
 
 
 def test_points_without_a_finite_score_are_counted_not_drawn(report: Report) -> None:
-    broken = [Trial("8_8", 10, float("nan")), Trial("8_9", 10, float("inf"))]
+    broken = [ScoredSubnet("8_8", 10, float("nan")), ScoredSubnet("8_9", 10, float("inf"))]
     html = render(replace(report, trials=[*report.trials, *broken]))
     assert len(Page(html).all("circle")) == 5
     assert "for want of a finite score: 2" in html
@@ -254,8 +258,8 @@ def test_markup_in_any_text_stays_text(report: Report) -> None:
             metric=EVIL,
             lower_is_better=True,
             rows=[evil_row],
-            trials=[Trial(EVIL, 5, 1.0)],
-            front=[Trial(EVIL, 6, 0.5)],
+            trials=[ScoredSubnet(EVIL, 5, 1.0)],
+            front=[ScoredSubnet(EVIL, 6, 0.5)],
             images=[ImageRow(EVIL, {EVIL: picture(0)})],
             files={EVIL: f"javascript:{EVIL}"},
         )
@@ -324,7 +328,7 @@ def devices(report: Report) -> Report:
     """Four trials with costs on two devices; the front on the phone is another one."""
     costs = {"16_8": (90.0, 0.5), "32_16": (70.0, 1.0), "24_8": (31.25, 2.0), "32_8": (80.0, 9.0)}
 
-    def with_costs(trial: Trial) -> Trial:
+    def with_costs(trial: ScoredSubnet) -> ScoredSubnet:
         phone, laptop = costs[trial.config]
         return replace(trial, costs={PHONE: phone, LAPTOP: laptop, "params": 340_123.0})
 
@@ -477,7 +481,9 @@ def test_plot_of_a_device_places_trials_by_its_cost_and_joins_its_front(devices:
 def test_axis_of_a_cost_has_round_ticks_in_its_unit(
     report: Report, costs: list[float], title: str, ticks: list[str]
 ) -> None:
-    trials = [Trial(f"{i}", 10**9, 2.0 - i, {"ms on x": cost}) for i, cost in enumerate(costs)]
+    trials = [
+        ScoredSubnet(f"{i}", 10**9, 2.0 - i, {"ms on x": cost}) for i, cost in enumerate(costs)
+    ]
     html = render(
         replace(report, rows=[], trials=trials, front=trials[:1], fronts=[Front("ms on x", trials)])
     )
@@ -487,7 +493,10 @@ def test_axis_of_a_cost_has_round_ticks_in_its_unit(
 
 
 def test_trials_without_the_cost_of_a_plot_are_counted_not_drawn(devices: Report) -> None:
-    bad = [Trial("1", 10**9, 44.0), Trial("2", 10**9, 44.0, {PHONE: float("nan"), LAPTOP: 1.0})]
+    bad = [
+        ScoredSubnet("1", 10**9, 44.0),
+        ScoredSubnet("2", 10**9, 44.0, {PHONE: float("nan"), LAPTOP: 1.0}),
+    ]
     html = render(replace(devices, trials=[*devices.trials, *bad]))
     assert f"for want of a finite score or of {PHONE}: 2" in html
     assert f"for want of a finite score or of {LAPTOP}: 1" in html
@@ -554,7 +563,8 @@ def test_panels_and_plots_need_no_script_and_keep_the_policy(devices: Report) ->
 
 def test_markup_in_configs_costs_and_labels_of_panels_stays_text(report: Report) -> None:
     trials = [
-        Trial(f"{EVIL}{i}", 5 + i, 1.0 - i, {EVIL: 2.0 + i}, complete=i < 2) for i in range(3)
+        ScoredSubnet(f"{EVIL}{i}", 5 + i, 1.0 - i, {EVIL: 2.0 + i}, complete=i < 2)
+        for i in range(3)
     ]
     html = render(
         replace(
@@ -592,8 +602,8 @@ def test_previews_of_unknown_configs_are_not_shown(report: Report) -> None:
 
 
 def test_trials_are_hashed_without_their_costs() -> None:
-    a = Trial("16_8", 5, 1.0, {PHONE: 2.0})
-    assert len({a, Trial("16_8", 5, 1.0, {PHONE: 2.0}), Trial("16_8", 5, 1.0)}) == 2
+    a = ScoredSubnet("16_8", 5, 1.0, {PHONE: 2.0})
+    assert len({a, ScoredSubnet("16_8", 5, 1.0, {PHONE: 2.0}), ScoredSubnet("16_8", 5, 1.0)}) == 2
 
 
 def test_text_table_is_aligned() -> None:

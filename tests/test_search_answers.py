@@ -13,9 +13,8 @@ from landscapes import Floats, chain_macs, make_space
 
 from gancompress.elastic import Subnet
 from gancompress.metrics.distances import Estimate
-from gancompress.search import Budget, Problem, Trial
-from gancompress.search.answers import CONTENDERS, Answer, answers, uniform_under
-from gancompress.search.conclusion import _precision
+from gancompress.search import Answer, Budget, Problem, Trial
+from gancompress.search.answers import RESCORED, answers, rank_agreement, uniform_under
 
 SPACE = make_space(3, 4)
 PROBLEM = Problem(SPACE, {"macs": chain_macs})
@@ -25,7 +24,7 @@ BUDGETS = [Budget("macs", float(np.quantile(COSTS, share))) for share in (1.0, 0
 
 
 @dataclass
-class Judge:
+class Scorer:
     """An evaluator whose scores are given, and which notes what it is asked."""
 
     truth: dict[Subnet, float]
@@ -44,8 +43,8 @@ def landscape(seed: int) -> Floats:
     return 0.1 + 0.1 * np.random.default_rng(seed).random(SPACE.size)
 
 
-def judge(losses: Floats) -> Judge:
-    return Judge(dict(zip(SPACE.subnets(GENOMES), losses.tolist(), strict=True)))
+def judge(losses: Floats) -> Scorer:
+    return Scorer(dict(zip(SPACE.subnets(GENOMES), losses.tolist(), strict=True)))
 
 
 def trials_of(losses: Floats, chosen: Sequence[int] | None = None) -> list[Trial]:
@@ -66,11 +65,11 @@ def test_rough_scores_are_looked_at_again(seed: int) -> None:
     first = sorted(trials_of(rough), key=lambda trial: trial.loss)
     for answer in found(trials_of(rough), made, rough=True):
         inside = [trial.subnet for trial in first if trial.macs <= answer.budget.limit]
-        rated = [*inside[:CONTENDERS], uniform_under(PROBLEM, answer.budget)[0]]
+        rated = [*inside[:RESCORED], uniform_under(PROBLEM, answer.budget)[0]]
         assert answer.estimate.value == min(made.truth[subnet] for subnet in rated)
         assert answer.estimate.value <= answer.uniform_estimate.value
         assert answer.trial == next(t for t in first if t.subnet == answer.trial.subnet)
-    assert len(made.asked) == len(set(made.asked)) <= len(BUDGETS) * (CONTENDERS + 1)
+    assert len(made.asked) == len(set(made.asked)) <= len(BUDGETS) * (RESCORED + 1)
 
 
 def test_the_losses_of_the_trials_decide_where_they_are_exact() -> None:
@@ -118,4 +117,4 @@ def test_agreements_without_any_order_are_left_out() -> None:
     trials = [Trial(t.subnet, t.macs, 0.5, {}) for t in trials_of(COSTS)[:4]]
     exact: Any = SimpleNamespace(measure=lambda subnet: trials[0])
     made: Any = SimpleNamespace(in_float32=lambda: exact)
-    assert _precision(made, trials) == {}
+    assert rank_agreement(made, trials) == {}

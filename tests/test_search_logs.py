@@ -20,11 +20,10 @@ from gancompress.cost.table import Device, Entry
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError, DataError
 from gancompress.search import Evaluator, SearchResult, Trial, TrialLog, load_result, stage
-from gancompress.search.crew import Alone, Ranks
 from gancompress.search.origin import differences, measured_with
 from gancompress.search.plan import search_split
 from gancompress.search.quality import load_quality
-from gancompress.search.race import Rival
+from gancompress.search.racing import Rival
 from runs import (
     TINY_SPACE,
     Crash,
@@ -336,7 +335,7 @@ def test_what_was_given_up_is_measured_again_under_another_table(
 def minute_each(monkeypatch: pytest.MonkeyPatch, evaluated: list[Subnet]) -> None:
     """Every evaluation takes a minute."""
     clock = SimpleNamespace(monotonic=lambda: 60.0 * len(evaluated))
-    monkeypatch.setattr("gancompress.search.course.time", clock)
+    monkeypatch.setattr("gancompress.search.loop.time", clock)
 
 
 def test_the_time_may_be_up_within_a_generation(
@@ -356,7 +355,7 @@ def test_the_time_may_be_up_within_a_generation(
 def test_the_clock_of_another_rank_ends_no_generation(
     supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minute_each: None
 ) -> None:
-    monkeypatch.setattr("gancompress.search.stage.Alone", lambda worker: Alone(worker, False))
+    monkeypatch.setattr("gancompress.search.loop.rank", lambda: 1)
     found = search(search_options(tmp_path, supernet, *RANDOM, "max_minutes=9"), CPU)
     assert len(found.trials) == 12
 
@@ -366,6 +365,5 @@ def test_workers_beside_ranks_are_ignored_with_a_word(
 ) -> None:
     made = evaluator(supernet, tmp_path)
     monkeypatch.setattr(stage, "under_torchrun", lambda: True)
-    monkeypatch.setattr(Ranks, "writes", True)
-    with stage._crew(search_options(tmp_path, supernet, "workers=3"), made):
+    with stage._executor(search_options(tmp_path, supernet, "workers=3"), made):
         assert "workers=3 is ignored" in caplog.text

@@ -15,7 +15,7 @@ from test_searchers import Narrowest
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError, DataError
 from gancompress.search import Evaluator, SearchResult, Trial
-from gancompress.search.race import Rival
+from gancompress.search.racing import Rival
 from gancompress.search.searchers import SEARCHERS
 from runs import (
     TINY_SPACE,

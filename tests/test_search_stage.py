@@ -19,7 +19,13 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.checkpoint.network import Network
-from gancompress.config import GeneratorOptions, SearchOptions, SupernetOptions, load_options
+from gancompress.config import (
+    GeneratorOptions,
+    SearcherOptions,
+    SearchOptions,
+    SupernetOptions,
+    load_options,
+)
 from gancompress.cost import format_count
 from gancompress.data import load_split, to_float
 from gancompress.elastic import Subnet, Supernet
@@ -27,7 +33,8 @@ from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interr
 from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
 from gancompress.search import Budget, Evaluator, SearchResult, Trial, TrialLog, load_result
-from gancompress.search.race import Rival
+from gancompress.search.racing import Rival
+from gancompress.search.searchers import Guided
 from runs import (
     TINY_SPACE,
     Crash,
@@ -249,6 +256,8 @@ def test_finished_search_is_read_not_run(
     monkeypatch.setattr(Evaluator, "of_split", crash)
     assert search(options, CPU) == whole
     assert load_result(tmp_path) == whole
+    stored = load_options(SearchOptions, tmp_path / "config.yaml").searcher
+    assert stored == SearcherOptions(name="guided", **Guided(generation=6).model_dump())
 
 
 def test_interrupted_search_with_other_options_leaves_no_old_result(

@@ -33,7 +33,7 @@ from gancompress.search.searchers import (
     generation_rng,
     make_searcher,
 )
-from gancompress.search.searchers.acquisition import Stairs
+from gancompress.search.searchers.acquisition import StepFront
 from gancompress.search.searchers.base import Archive, first_generation
 from gancompress.search.searchers.predictor import CONDITIONED_ON, Predictor
 from gancompress.search.searchers.regressor import GaussianProcess, _likelihood, kendall_tau
@@ -91,7 +91,7 @@ def evaluated(problem: Problem, subnets: list[Subnet]) -> list[Found]:
     return [Found(subnet, value) for subnet, value in zip(subnets, loss.tolist(), strict=True)]
 
 
-def course(name: str, problem: Problem, seed: int, generations: int) -> list[Found]:
+def simulate(name: str, problem: Problem, seed: int, generations: int) -> list[Found]:
     trials: list[Found] = []
     for _ in range(generations):
         searcher = SEARCHERS[name](generation=SMALL)
@@ -285,7 +285,7 @@ def test_one_search_serves_several_limits(name: str) -> None:
     space = make_space(5, 4)
     limits = {"macs": 250e6, "total": 150.0}
     problem = Problem(space, {"macs": chain_macs, "total": total}, limits)
-    trials = course(name, problem, 0, 5)
+    trials = simulate(name, problem, 0, 5)
     genomes = space.genomes(trial.subnet for trial in trials)
     macs, sums = chain_macs(genomes), total(genomes)
     assert len(trials) >= 100
@@ -295,7 +295,7 @@ def test_one_search_serves_several_limits(name: str) -> None:
 @every_searcher
 def test_same_seed_gives_the_same_trials_and_another_gives_others(name: str) -> None:
     problem = tight(0.5)
-    one, again, other = (course(name, problem, seed, 3) for seed in (1, 1, 2))
+    one, again, other = (simulate(name, problem, seed, 3) for seed in (1, 1, 2))
     assert one == again
     assert (one == other) == (name == "exhaustive")
 
@@ -303,8 +303,8 @@ def test_same_seed_gives_the_same_trials_and_another_gives_others(name: str) -> 
 @every_searcher
 def test_search_goes_on_from_its_log_alone_in_whatever_order(name: str) -> None:
     problem = tight(0.5)
-    whole = course(name, problem, 1, 3)
-    before = course(name, problem, 1, 2)
+    whole = simulate(name, problem, 1, 3)
+    before = simulate(name, problem, 1, 2)
     shuffled = [before[i] for i in rng().permutation(len(before))]
     fresh = Problem(problem.space, problem.costs, problem.limits)
     proposals = SEARCHERS[name](generation=SMALL).propose(
@@ -317,14 +317,14 @@ def test_search_goes_on_from_its_log_alone_in_whatever_order(name: str) -> None:
 def test_search_ends_where_hardly_anything_fits(name: str) -> None:
     for share in (0.02, 0.0):
         problem = tight(share)
-        trials = course(name, problem, 0, 8)
+        trials = simulate(name, problem, 0, 8)
         assert {t.subnet for t in trials} == set(
             problem.space.subnets(problem.space.genomes_at(problem.fitting))
         )
     if name != "exhaustive":
         limit = float(chain_macs(HUGE.genomes([HUGE.smallest()]))[0])
         only = Problem(HUGE, {"macs": chain_macs}, {"macs": limit})
-        assert course(name, only, 0, 2) == evaluated(only, [HUGE.smallest()])
+        assert simulate(name, only, 0, 2) == evaluated(only, [HUGE.smallest()])
 
 
 @every_searcher
@@ -373,7 +373,7 @@ def test_exhaustive_search_refuses_spaces_that_are_too_large() -> None:
 def test_spaces_of_quadrillions_are_searched(name: str) -> None:
     genomes = HUGE.sample_genomes(10_000, rng())
     problem = Problem(HUGE, {"macs": chain_macs}, {"macs": float(np.median(chain_macs(genomes)))})
-    trials = course(name, problem, 0, 4)
+    trials = simulate(name, problem, 0, 4)
     assert len(trials) >= 80
     assert problem.fits(HUGE.genomes(t.subnet for t in trials)).all()
     best = min(t.loss for t in trials)
@@ -468,8 +468,8 @@ def test_predictions_interpolate_and_their_uncertainty_is_honest() -> None:
 
 def test_expected_gain_is_the_mean_growth_of_the_hypervolume() -> None:
     places, losses = np.array([0.0, 0.3, 0.6]), np.array([0.9, 0.5, 0.2])
-    stairs = Stairs.of(places, losses)
-    frame = Frame(0.0, 1.0, 0.0, float(stairs.levels[0]), log=False)
+    steps = StepFront.of(places, losses)
+    frame = Frame(0.0, 1.0, 0.0, float(steps.levels[0]), log=False)
     draws = torch.special.ndtri((torch.arange(500).double() + 0.5) / 500).tolist()
     for place, mean, std in ((0.4, 0.4, 0.1), (0.1, 0.8, 0.3), (0.7, 0.25, 0.05)):
         before = hypervolume(places, losses, frame)
@@ -478,26 +478,26 @@ def test_expected_gain_is_the_mean_growth_of_the_hypervolume() -> None:
             for d in draws
         ]
         wanted = float(np.mean(grown)) * frame.high_loss
-        gain = stairs.expected_gain(np.array([place, 2.0]), np.full(2, mean), np.full(2, std))
+        gain = steps.expected_gain(np.array([place, 2.0]), np.full(2, mean), np.full(2, std))
         assert gain[0] == pytest.approx(wanted, rel=0.01)
         assert gain[1] == 0  # beyond the limit
 
 
-def test_stairs_grow_like_a_front() -> None:
+def test_steps_grow_like_a_front() -> None:
     places, losses = rng().random((2, 30))
-    stairs = Stairs.of(places[:10], losses[:10])
+    steps = StepFront.of(places[:10], losses[:10])
     for place, loss in zip(places[10:], losses[10:], strict=True):
-        stairs = stairs.added(float(place), float(loss))
+        steps = steps.added(float(place), float(loss))
     front = front_indices(places, losses)
-    costs = stairs.places[1:] if stairs.levels[1] < stairs.levels[0] else stairs.places
-    kept = losses[front] < stairs.levels[0]
+    costs = steps.places[1:] if steps.levels[1] < steps.levels[0] else steps.places
+    kept = losses[front] < steps.levels[0]
     np.testing.assert_allclose(costs[-kept.sum() :], places[front][kept])
 
 
 def test_diagnosis_tells_how_far_the_predictor_can_be_believed() -> None:
     space = make_space()
     problem = Problem(space, {"macs": chain_macs})
-    trials = course("random", problem, 0, 4)
+    trials = simulate("random", problem, 0, 4)
     good = Guided().diagnose(problem, trials)
     assert good["held_out"] == 80
     assert good["kendall_tau"] > 0.9
@@ -627,8 +627,10 @@ def test_front_of_a_real_supernet_is_found_with_a_tenth_of_the_evaluations(real:
 def test_the_published_procedure_for_several_budgets_pays_for_a_subnet_once() -> None:
     space = make_space(4, 3)
     table = Table(Problem(space, {"macs": chain_macs}), make_landscape("sum", 0, space).loss)
-    course = table.search_budgets(4, 0, len(table.losses))
-    assert len({trial.subnet for trial in course.trials}) == len(course.trials) == course.ends[-1]
-    assert course.proposed > len(course.trials)
-    assert course.shares == sorted(course.shares)
-    assert course.shares[-1] == pytest.approx(1)
+    history = table.search_budgets(4, 0, len(table.losses))
+    assert (
+        len({trial.subnet for trial in history.trials}) == len(history.trials) == history.ends[-1]
+    )
+    assert history.proposed > len(history.trials)
+    assert history.shares == sorted(history.shares)
+    assert history.shares[-1] == pytest.approx(1)

@@ -108,7 +108,7 @@ def supernet_of(path: Path) -> Path:
         if not isinstance(supernet, str):
             raise ConfigError(f"{path / 'config.yaml'} does not name a supernet")
         return Path(supernet)
-    raise ConfigError(f"{path} is no run folder of a supernet or a search")
+    raise ConfigError(f"{path} is not the run folder of a supernet or a search")
 
 
 def run_data(path: Path) -> tuple[DataOptions, int] | None:

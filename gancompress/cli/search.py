@@ -17,8 +17,8 @@ from gancompress.metrics.features import is_factory
 from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
-from gancompress.search.plan import plan_search
-from gancompress.search.summary import agreements, answers_table
+from gancompress.search.plan import plan_search, resolved
+from gancompress.search.report import agreements, answers_table
 
 
 def run_search(context: Context) -> None:
@@ -29,7 +29,7 @@ def run_search(context: Context) -> None:
     everything = plan.everything
     low, high = (everything.values(space.genomes([s]), "macs")[0] for s in _ends(space))
     if context.args.dry_run:
-        context.say(dump_options(options))
+        context.say(dump_options(resolved(options)))
         context.say(_describe_split(options))
     context.say(
         f"{space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
@@ -92,7 +92,7 @@ def _options(context: Context) -> SearchOptions:
     if run_stage(path) == "search":
         return _stored_options(stage_folder(path), texts)
     if run_stage(path) != "supernet":
-        raise ConfigError(f"{path} is no run folder of a supernet or a search")
+        raise ConfigError(f"{path} is not the run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
 
@@ -129,7 +129,7 @@ def _latency_budget(text: str) -> str:
 def _describe_split(options: SearchOptions) -> str:
     found = run_data(options.supernet)
     if found is None:
-        return f"no splits: {options.supernet} is no run folder"
+        return f"no splits: {options.supernet} is not a run folder"
     try:
         return run_splits(options.supernet, found[0]).describe("search")
     except DataError as error:  # a dry run works without the data

@@ -1,6 +1,6 @@
 """The page that shows what a compression reached, and the same table for the terminal."""
 
-from gancompress.report.content import MACS, Front, ImageRow, Report, Row, Table, Trial
+from gancompress.report.content import MACS, Front, ImageRow, Report, Row, ScoredSubnet, Table
 from gancompress.report.page import render, write_report
 from gancompress.report.table import aligned_text, text_table
 
@@ -10,8 +10,8 @@ __all__ = [
     "ImageRow",
     "Report",
     "Row",
+    "ScoredSubnet",
     "Table",
-    "Trial",
     "aligned_text",
     "render",
     "text_table",

@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScoredSubnet:
     """One evaluated subnet. A report knows it by its config: no two trials share one.
 
     Attributes:
@@ -68,7 +68,7 @@ class Front:
     """
 
     cost: str
-    trials: list[Trial]
+    trials: list[ScoredSubnet]
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ class Report:
     metric: str
     lower_is_better: bool
     rows: list[Row]
-    trials: list[Trial]
-    front: list[Trial]
+    trials: list[ScoredSubnet]
+    front: list[ScoredSubnet]
     images: list[ImageRow]
     files: dict[str, str]
     tables: list[Table] = field(default_factory=list)
@@ -145,10 +145,10 @@ class Report:
         """The front against MACs, then those against other costs."""
         return [Front(MACS, self.front), *self.fronts]
 
-    def all_trials(self) -> dict[str, Trial]:
+    def all_trials(self) -> dict[str, ScoredSubnet]:
         """Every trial by its config, those of a front first; a front's word counts."""
         members = (trial for front in self.all_fronts() for trial in front.trials)
-        found: dict[str, Trial] = {}
+        found: dict[str, ScoredSubnet] = {}
         for trial in (*members, *self.trials):
             found.setdefault(trial.config, trial)
         return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gancompress.report.content import Front, Report, Trial
+from gancompress.report.content import Front, Report, ScoredSubnet
 from gancompress.report.pictures import (
     SMALL,
     image_id,
@@ -100,7 +100,7 @@ class _Panels:
     images: dict[str, Tensor]
 
 
-def _panel(trial: Trial, shared: _Panels) -> str:
+def _panel(trial: ScoredSubnet, shared: _Panels) -> str:
     config = escaped(trial.config)
     return (
         f'<article class="panel" id="{shared.ids[trial.config]}" tabindex="-1" '
@@ -110,7 +110,7 @@ def _panel(trial: Trial, shared: _Panels) -> str:
     )
 
 
-def _costs(trial: Trial, shared: _Panels) -> str:
+def _costs(trial: ScoredSubnet, shared: _Panels) -> str:
     """Costs and score; beside a cost that has a front, the neighbours along it."""
     fronts = {front.cost: front for front in shared.report.all_fronts()}
     lines = []
@@ -130,7 +130,7 @@ def _costs(trial: Trial, shared: _Panels) -> str:
     )
 
 
-def _neighbours(trial: Trial, front: Front | None, shared: _Panels) -> tuple[str, str]:
+def _neighbours(trial: ScoredSubnet, front: Front | None, shared: _Panels) -> tuple[str, str]:
     """Links to the trials before and after one along a front; empty where it has none."""
     members = [t for t in front.trials if t.config in shared.ids] if front else []
     configs = [member.config for member in members]
@@ -145,7 +145,7 @@ def _neighbours(trial: Trial, front: Front | None, shared: _Panels) -> tuple[str
     )
 
 
-def _link(trial: Trial | None, cost: str, shared: _Panels, arrow: str) -> str:
+def _link(trial: ScoredSubnet | None, cost: str, shared: _Panels, arrow: str) -> str:
     if trial is None:
         return ""
     text = arrow.format(shared.words.cost(trial, cost))

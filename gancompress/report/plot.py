@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from gancompress.report.axes import Axis, cost_axis, count_labels, measure_labels, score_axis
-from gancompress.report.content import MACS, Front, Report, Trial
+from gancompress.report.content import MACS, Front, Report, ScoredSubnet
 from gancompress.report.names import Point, placed_names, share
 from gancompress.report.table import html_rows, html_table
 from gancompress.report.text import escaped
@@ -23,11 +23,11 @@ class _Plot:
     words: Words
     links: dict[str, str]
 
-    def at(self, trial: Trial) -> Point:
+    def at(self, trial: ScoredSubnet) -> Point:
         """Place in the plot's area."""
         return self.x.place(trial.cost(self.cost) or 0.0), 1 - self.y.place(trial.score)
 
-    def dot(self, trial: Trial, radius: float, name: str = "") -> str:
+    def dot(self, trial: ScoredSubnet, radius: float, name: str = "") -> str:
         """A circle with a tooltip; a link where the trial has a panel."""
         x, y = self.at(trial)
         lines = [name, *self.words.about(trial)] if name else self.words.about(trial)
@@ -46,13 +46,13 @@ class _Plot:
 class _Marks:
     """What one plot shows; all of it can be drawn."""
 
-    front: list[Trial]
-    others: list[Trial]
-    partial: list[Trial]
-    chosen: dict[str, Trial]
+    front: list[ScoredSubnet]
+    others: list[ScoredSubnet]
+    partial: list[ScoredSubnet]
+    chosen: dict[str, ScoredSubnet]
     left_out: int
 
-    def points(self) -> list[Trial]:
+    def points(self) -> list[ScoredSubnet]:
         return [*self.front, *self.others, *self.partial, *self.chosen.values()]
 
 
@@ -109,7 +109,7 @@ def _marks(report: Report, front: Front) -> _Marks:
     )
 
 
-def _drawable(trials: Iterable[Trial], cost: str) -> list[Trial]:
+def _drawable(trials: Iterable[ScoredSubnet], cost: str) -> list[ScoredSubnet]:
     """Trials with a finite score and a positive, finite cost."""
     return [
         trial
@@ -118,12 +118,12 @@ def _drawable(trials: Iterable[Trial], cost: str) -> list[Trial]:
     ]
 
 
-def _chosen(report: Report) -> dict[str, Trial]:
+def _chosen(report: Report) -> dict[str, ScoredSubnet]:
     """The rows as trials: their own score, or else that of the trial with their config."""
     tried = report.all_trials()
     found = {}
     for row in report.rows:
-        trial = tried.get(row.config, Trial(row.config, row.macs, math.nan))
+        trial = tried.get(row.config, ScoredSubnet(row.config, row.macs, math.nan))
         score = row.scores.get(report.metric)
         known = trial if score is None else replace(trial, score=score, complete=True)
         found[row.label] = replace(known, macs=row.macs)
@@ -182,7 +182,7 @@ def _legend(marks: _Marks, view: _Plot) -> str:
     return f'<figcaption>\n<ul class="legend">\n{"".join(items)}</ul>\n{left_out}</figcaption>\n'
 
 
-def _front_table(front: list[Trial], view: _Plot) -> str:
+def _front_table(front: list[ScoredSubnet], view: _Plot) -> str:
     """The front as text, for copying a config and where there are no tooltips."""
     if not front:
         return ""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gancompress.report.content import MACS, Report, Trial
+from gancompress.report.content import MACS, Report, ScoredSubnet
 from gancompress.report.text import counted, format_units, formatter
 
 NumberFormat = Callable[[float], str]
@@ -28,17 +28,17 @@ class Words:
     costs: dict[str, NumberFormat]
     counts: frozenset[str]
 
-    def cost(self, trial: Trial, name: str) -> str:
+    def cost(self, trial: ScoredSubnet, name: str) -> str:
         """A cost of a trial without its unit; nothing if nobody knows it."""
         value = trial.cost(name)
         return "" if value is None or not math.isfinite(value) else self.costs[name](value)
 
-    def estimate(self, trial: Trial) -> str:
+    def estimate(self, trial: ScoredSubnet) -> str:
         """The score of a trial; marked where it is an estimate."""
         score = self.score(trial.score)
         return score if trial.complete else f"about {score} (given up early)"
 
-    def about(self, trial: Trial) -> list[str]:
+    def about(self, trial: ScoredSubnet) -> list[str]:
         """Config, costs and score of a trial, a line each."""
         texts = ((self.cost(trial, name), name) for name in self.costs)
         costs = [f"{text} {name}" for text, name in texts if text]

@@ -25,11 +25,12 @@ from gancompress.metrics.distances import (
 from gancompress.metrics.statistics import real_features
 from gancompress.search.compiled import CompiledSubnets, accelerated
 from gancompress.search.quality import Measurement, Quality, load_quality
-from gancompress.search.race import Rival, expected_loss, laps
+from gancompress.search.racing import Rival, checkpoints, expected_loss
 from gancompress.search.trials import Trial
 
 BESIDE = ("mae", "psnr")  # paired scores that are next to nothing beside a forward pass
 ORDER_SEED = 0
+PARTS = ("forward", "features", "distance")  # of the seconds that an evaluation takes
 SEGMENT = 64  # images that are held as floats at once
 
 
@@ -198,7 +199,7 @@ class Evaluator:
             with clock("features"):
                 own = references.get(self.quality.reference)
                 made.add(outputs, None if own is None else own[chosen])
-            loss = expected_loss(made.losses.numpy(), rivals) if stop in self._laps else None
+            loss = expected_loss(made.losses.numpy(), rivals) if stop in self._checkpoints else None
             if loss is not None:
                 scores = {self.quality.name: self.quality.sign * loss}
                 return Trial(subnet, macs, loss, scores, stop, False, (), clock.seconds)
@@ -210,15 +211,15 @@ class Evaluator:
         return Trial(subnet, macs, loss, scores, len(self.inputs), True, values, clock.seconds)
 
     @cached_property
-    def _laps(self) -> tuple[int, ...]:
+    def _checkpoints(self) -> tuple[int, ...]:
         """Numbers of images after which a subnet may be given up."""
-        return () if self.quality.is_distance else laps(len(self.inputs))
+        return () if self.quality.is_distance else checkpoints(len(self.inputs))
 
     @cached_property
     def _segments(self) -> list[tuple[int, int]]:
         """Images that are translated together: always the same, whether there are rivals or not."""
         count = len(self.inputs)
-        ends = sorted({*range(SEGMENT, count, SEGMENT), *self._laps, count})
+        ends = sorted({*range(SEGMENT, count, SEGMENT), *self._checkpoints, count})
         return list(zip([0, *ends], ends, strict=False))
 
     def estimate(self, subnet: Subnet) -> Estimate:
@@ -251,7 +252,7 @@ class _Clock:
     """Adds up what parts of an evaluation take."""
 
     def __init__(self) -> None:
-        self.seconds = {"forward": 0.0, "features": 0.0, "distance": 0.0}
+        self.seconds = dict.fromkeys(PARTS, 0.0)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from gancompress.checkpoint.models import calibration_batches, run_splits
 from gancompress.checkpoint.network import Network, load_network, load_supernet
-from gancompress.config import SearchOptions, SupernetOptions, load_options
+from gancompress.config import SearcherOptions, SearchOptions, SupernetOptions, load_options
 from gancompress.cost.table import load_device
 from gancompress.data import Split, load_split
 from gancompress.elastic import Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.metrics.distances import RealSet
 from gancompress.search.budgets import (
     Budget,
     default_budgets,
@@ -88,6 +94,17 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
     return Plan(net, network, size, everything, problem, budgets, quality, searcher, tuple(trusted))
 
 
+def resolved(options: SearchOptions) -> SearchOptions:
+    """The same with every option of the searcher, so that a run folder says what was done.
+
+    Raises:
+        ConfigError: See `make_searcher`.
+    """
+    own = make_searcher(options.searcher).model_dump()
+    searcher = SearcherOptions(name=options.searcher.name, **own)
+    return options.model_copy(update={"searcher": searcher})
+
+
 def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> Searcher:
     """The searcher; raises for what can be known without any data.
 
@@ -111,7 +128,7 @@ def bounded(
     for path in options.devices:
         device = load_device(path)
         if device.name in devices:
-            raise ConfigError(f"{path}: another table is named {device.name}, too")
+            raise ConfigError(f"{path}: duplicate device name {device.name}")
         if device.doubt is not None:
             logger.warning("%s", device.doubt)
         devices[device.name] = device.predictor(net, size)
@@ -162,13 +179,74 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
         options.batch_size,
         device,
     )
-    evaluator.quality = plan.quality
-    evaluator.check()
-    work = Workload(plan.net, plan.network.stride, evaluator.size, len(evaluator.inputs), device)
-    compiled = compile_subnets(work, options.runtime, options.precision)
-    if compiled is not None:
-        evaluator.accelerate(compiled)
     if norms_with_statistics(plan.net.generator):
         splits = run_splits(options.supernet, before.data)
         evaluator.calibration = list(calibration_batches(before.data, device, splits))
+    _equip(evaluator, options, plan)
+    evaluator.check()
     return evaluator
+
+
+def _equip(evaluator: Evaluator, options: SearchOptions, plan: Plan) -> None:
+    """Give an evaluator its score and runtime."""
+    evaluator.quality = plan.quality
+    size, count, device = evaluator.size, len(evaluator.inputs), evaluator.device
+    work = Workload(plan.net, plan.network.stride, size, count, device)
+    compiled = compile_subnets(work, options.runtime, options.precision)
+    if compiled is not None:
+        evaluator.accelerate(compiled)
+
+
+def save_evaluator(
+    path: Path, evaluator: Evaluator, options: SearchOptions, trusted: Sequence[str]
+) -> None:
+    """Write what the evaluators of other processes need of one that is prepared.
+
+    Beside the options these are the images, what they are compared with, and the batches that
+    norms are calibrated with: so the data is read and the teacher is run once.
+    """
+    tensors = {"inputs": evaluator.inputs}
+    tensors |= {f"reference {name}": images for name, images in evaluator.references.items()}
+    tensors |= {f"calibration {i:06}": batch for i, batch in enumerate(evaluator.calibration)}
+    if evaluator.real is not None:
+        tensors["real"] = evaluator.real.features
+    header = {
+        "options": options.model_dump(mode="json"),
+        "device": str(evaluator.device),
+        "trusted": list(trusted),
+    }
+    plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, path, {"gancompress": json.dumps(header)})
+
+
+def load_evaluator(path: Path) -> Evaluator:
+    """An evaluator that measures as the one that `save_evaluator` was given; it has no teacher."""
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["gancompress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    options = SearchOptions.model_validate(header["options"])
+    device = torch.device(header["device"])
+    plan = plan_search(options, device, header["trusted"])
+
+    def named(start: str) -> dict[str, Tensor]:
+        return {n.removeprefix(start): tensors[n] for n in sorted(tensors) if n.startswith(start)}
+
+    references = named("reference ")
+    evaluator = Evaluator(
+        plan.net.to(device).eval(),
+        _not_needed,
+        tensors["inputs"],
+        references.get("truth"),
+        options.batch_size,
+        device,
+        [batch.to(device) for batch in named("calibration ").values()],
+        _references=references,
+    )
+    if "real" in tensors:
+        evaluator.real = RealSet(tensors["real"])
+    _equip(evaluator, options, plan)
+    return evaluator
+
+
+def _not_needed(_: Tensor) -> Tensor:
+    raise AssertionError("the teacher's images are in the file")

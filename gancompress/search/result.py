@@ -1,17 +1,86 @@
-"""The result of a search, and the file that holds it."""
+"""What a search has found, and the file that holds it."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gancompress.checkpoint.run import RunFolder
+from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
-from gancompress.search.answers import Answer
+from gancompress.metrics.distances import Estimate
 from gancompress.search.budgets import Budget
 from gancompress.search.trials import Trial, pareto_front
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search says about one budget.
+
+    Attributes:
+        budget: The bound.
+        trial: The best subnet under it, with its score in the search.
+        cost: What that subnet costs, in the budget's unit.
+        estimate: Its score on all search images, with a 95 % interval.
+        num_images: How many these are.
+        uniform: The dearest subnet under the budget whose layers all have about the same
+            fraction of their width: what one would take without a search.
+        uniform_cost: What that one costs.
+        uniform_estimate: Its score on the same images.
+    """
+
+    budget: Budget
+    trial: Trial
+    cost: float
+    estimate: Estimate
+    num_images: int
+    uniform: Subnet
+    uniform_cost: float
+    uniform_estimate: Estimate
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain content."""
+        return {
+            **self.trial.as_json(details=False),
+            "cost": self.cost,
+            "limit": self.budget.limit,
+            "estimate": _interval(self.estimate),
+            "estimate_images": self.num_images,
+            "uniform": {
+                "subnet": str(self.uniform),
+                "cost": self.uniform_cost,
+                "estimate": _interval(self.uniform_estimate),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, text: str, content: dict[str, Any]) -> Answer:
+        """What `as_json` gave for the budget of this text."""
+        uniform = content["uniform"]
+        return cls(
+            Budget(text.rpartition("=")[0], content["limit"]),
+            Trial.from_json(content),
+            content["cost"],
+            _estimate(content["estimate"]),
+            content["estimate_images"],
+            Subnet(tuple(int(width) for width in uniform["subnet"].split("_"))),
+            uniform["cost"],
+            _estimate(uniform["estimate"]),
+        )
+
+
+def _interval(estimate: Estimate) -> list[float | None]:
+    """Value and ends; None for the ends of a set too small to have any."""
+    ends = (estimate.low, estimate.high)
+    return [estimate.value, *(None if math.isnan(end) else end for end in ends)]
+
+
+def _estimate(content: list[float | None]) -> Estimate:
+    value, low, high = (math.nan if number is None else number for number in content)
+    return Estimate(value, low, high)
 
 
 @dataclass

@@ -7,28 +7,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import torch
 
 from gancompress.checkpoint.models import run_splits
 from gancompress.checkpoint.run import RunFolder, keep_splits
 from gancompress.config import SearchOptions
-from gancompress.distributed import agreed, on_first_rank, process_group, under_torchrun
+from gancompress.distributed import agreed, on_first_rank, process_group, rank, under_torchrun
 from gancompress.errors import ConfigError
-from gancompress.search.conclusion import conclude
-from gancompress.search.course import Course
-from gancompress.search.crew import (
-    Alone,
-    Crew,
-    Ranks,
+from gancompress.search.answers import conclude
+from gancompress.search.evaluator import Evaluator
+from gancompress.search.executor import (
+    Executor,
+    RankExecutor,
+    SerialExecutor,
     Worker,
     pool,
 )
-from gancompress.search.evaluator import Evaluator
-from gancompress.search.plan import Plan, open_evaluator, plan_search, trained_by
+from gancompress.search.loop import SearchLoop
+from gancompress.search.plan import (
+    Plan,
+    load_evaluator,
+    open_evaluator,
+    plan_search,
+    resolved,
+    save_evaluator,
+    trained_by,
+)
+from gancompress.search.report import write_search_report
 from gancompress.search.result import SearchResult, load_result
-from gancompress.search.summary import write_search_report
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +64,7 @@ def search(
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
-    plan = plan or plan_search(options, device, trusted)
+    plan, options = plan or plan_search(options, device, trusted), resolved(options)
     run = RunFolder(options.run)
     with process_group(device):
         before = agreed(partial(_finished, options))
@@ -80,14 +88,14 @@ def _search(
     evaluator = open_evaluator(options, plan, device)
     _check_alike(evaluator.runtime)
     evaluator.prepare()
-    claimed = on_first_rank(lambda: run.claim(options, same=False))
-    with claimed, _crew(options, evaluator, plan.trusted) as crew:
+    claim = on_first_rank(lambda: run.claim(options, same=False))
+    with claim, _executor(options, evaluator, plan.trusted) as executor:
         splits = run_splits(options.supernet, trained_by(options).data)
-        if crew.writes:
+        if rank() == 0:
             keep_splits(run, splits)
-        course = Course(options, plan, evaluator, crew)
-        result = conclude(options, plan, evaluator, course.run())
-        if crew.writes:
+        trials = SearchLoop(options, plan, evaluator, executor).run()
+        result = conclude(options, plan, evaluator, trials)
+        if rank() == 0:
             write_search_report(result, evaluator, run.report, splits.describe("search"))
             run.finish(result.as_json())
     return result
@@ -109,30 +117,25 @@ def _is_newer(done: Path, options: SearchOptions) -> bool:
     return all(done.stat().st_mtime >= source.stat().st_mtime for source in sources)
 
 
-def _make_worker(content: dict[str, Any]) -> Worker:
-    """The worker of another process, from the search's options and device as plain content."""
-    options = SearchOptions.model_validate(content["options"])
-    device = torch.device(content["device"])
-    plan = plan_search(options, device, content["trusted"])
-    return open_evaluator(options, plan, device).measure
+def _make_worker(path: Path) -> Worker:
+    """The worker of another process."""
+    return load_evaluator(path).measure
 
 
 @contextmanager
-def _crew(
+def _executor(
     options: SearchOptions, evaluator: Evaluator, trusted: tuple[str, ...] = ()
-) -> Iterator[Crew]:
+) -> Iterator[Executor]:
+    """Who evaluates; the evaluator is prepared."""
     if under_torchrun():
-        crew = Ranks(evaluator.measure)
-        if options.workers > 1 and crew.writes:
+        if options.workers > 1 and rank() == 0:
             logger.warning("workers=%d is ignored: every rank is one process", options.workers)
-        yield crew
+        yield RankExecutor(evaluator.measure)
     elif options.workers > 1:
-        content = {
-            "options": options.model_dump(mode="json"),
-            "device": str(evaluator.device),
-            "trusted": trusted,
-        }
-        with pool(options.workers, _make_worker, content) as several:
-            yield several
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "evaluator.safetensors"
+            save_evaluator(path, evaluator, options, trusted)
+            with pool(options.workers, _make_worker, path) as several:
+                yield several
     else:
-        yield Alone(evaluator.measure)
+        yield SerialExecutor(evaluator.measure)

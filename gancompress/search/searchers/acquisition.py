@@ -12,7 +12,7 @@ from gancompress.search.problem import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class Stairs:
+class StepFront:
     """A front as a step function: the best loss at or below each cost.
 
     Attributes:
@@ -26,7 +26,7 @@ class Stairs:
     end: float = 1.0
 
     @classmethod
-    def of(cls, places: Floats, losses: Floats) -> Stairs:
+    def of(cls, places: Floats, losses: Floats) -> StepFront:
         """From trials; the reference lies a tenth of the front's range above it.
 
         Args:
@@ -45,7 +45,7 @@ class Stairs:
             np.concatenate([[0.0], places[front]]), np.concatenate([[reference], losses[front]])
         )
 
-    def added(self, place: float, loss: float) -> Stairs:
+    def added(self, place: float, loss: float) -> StepFront:
         """With one more trial."""
         if place > self.end:
             return self
@@ -55,7 +55,7 @@ class Stairs:
         places, levels = places[order], np.minimum.accumulate(levels[order])
         keep = np.concatenate([[True], np.diff(levels) < 0])
         keep[0] = True
-        return Stairs(places[keep], levels[keep], self.end)
+        return StepFront(places[keep], levels[keep], self.end)
 
     def expected_gain(self, places: Floats, mean: Floats, std: Floats) -> Floats:
         """Expected growth of the dominated area, (M,).

@@ -13,7 +13,7 @@ from gancompress.elastic.space import Genomes, Subnet
 from gancompress.search.front import front_indices
 from gancompress.search.genes import keys, unseen
 from gancompress.search.problem import Floats, Problem
-from gancompress.search.searchers.acquisition import Stairs
+from gancompress.search.searchers.acquisition import StepFront
 from gancompress.search.searchers.base import (
     Archive,
     Evaluated,
@@ -153,16 +153,16 @@ def choose(archive: Archive, predictor: Predictor, pool: Genomes, count: int) ->
         return pool
     problem, names = archive.problem, list(archive.problem.costs)
     losses = predictor.scaled(archive.losses)
-    stairs = {name: Stairs.of(_places(problem, archive.genomes, name), losses) for name in names}
+    fronts = {name: StepFront.of(_places(problem, archive.genomes, name), losses) for name in names}
     means, stds = predictor.predict(pool)
     listed = np.zeros(len(pool), np.bool_)
     for name in names:
-        gain = stairs[name].expected_gain(_places(problem, pool, name), means, stds)
+        gain = fronts[name].expected_gain(_places(problem, pool, name), means, stds)
         listed[np.argsort(-gain, kind="stable")[: SHORTLIST // len(names)]] = True
     shortlist = pool[listed]
     covariance = predictor.process.covariance(features_of(problem, shortlist))
     places = {name: _places(problem, shortlist, name) for name in names}
-    batch = Batch(covariance, means[listed], places, stairs, predictor.process.noise)
+    batch = Batch(covariance, means[listed], places, fronts, predictor.process.noise)
     picked = [batch.pick(names[turn % len(names)]) for turn in range(min(count, len(shortlist)))]
     return shortlist[picked]
 
@@ -185,14 +185,14 @@ class Batch:
         covariance: Of the predictions given everything picked, (S, S).
         means: (S,).
         places: For each cost, (S,).
-        stairs: For each cost, the front with everything picked.
+        fronts: For each cost, the front with everything picked.
         noise: Variance of a measurement.
     """
 
     covariance: Floats
     means: Floats
     places: dict[str, Floats]
-    stairs: dict[str, Stairs]
+    fronts: dict[str, StepFront]
     noise: float
 
     def __post_init__(self) -> None:
@@ -201,12 +201,12 @@ class Batch:
     def pick(self, name: str) -> int:
         """The one that should move this cost's front most; where none would, the least known."""
         std = np.sqrt(np.maximum(np.diagonal(self.covariance), 1e-12))
-        gain = self.stairs[name].expected_gain(self.places[name], self.means, std)
+        gain = self.fronts[name].expected_gain(self.places[name], self.means, std)
         value = gain if gain[~self.taken].max() > 0 else std
         best = int(np.where(self.taken, -np.inf, value).argmax())
         self.taken[best] = True
         column = self.covariance[best].copy()
         self.covariance -= np.outer(column, column) / (column[best] + self.noise)
         for cost, places in self.places.items():
-            self.stairs[cost] = self.stairs[cost].added(float(places[best]), self.means[best])
+            self.fronts[cost] = self.fronts[cost].added(float(places[best]), self.means[best])
         return best

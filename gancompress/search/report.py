@@ -14,12 +14,10 @@ from torch import Tensor
 from gancompress.data import spread
 from gancompress.elastic import Subnet
 from gancompress.metrics.distances import Estimate
-from gancompress.report import Front, Report, Table, write_report
-from gancompress.report import Trial as ReportTrial
-from gancompress.search.answers import Answer
+from gancompress.report import Front, Report, ScoredSubnet, Table, write_report
 from gancompress.search.budgets import describe_cost
 from gancompress.search.evaluator import Evaluator
-from gancompress.search.result import SearchResult
+from gancompress.search.result import Answer, SearchResult
 
 NUM_PREVIEWS = 4  # a row of the page
 _NAMES = {"params": "params", "size_mb": "MB"}
@@ -31,12 +29,12 @@ def cost_name(cost: str) -> str:
     return f"ms on {device}" if device else _NAMES[kind]
 
 
-def report_trials(result: SearchResult) -> dict[Subnet, ReportTrial]:
+def report_trials(result: SearchResult) -> dict[Subnet, ScoredSubnet]:
     """Every trial as a report knows it, by subnet."""
     others = [name for name in result.costs if name != "macs"]
     found = {}
     for index, trial in enumerate(result.trials):
-        found[trial.subnet] = ReportTrial(
+        found[trial.subnet] = ScoredSubnet(
             str(trial.subnet),
             trial.macs,
             trial.scores[result.metric],

@@ -1,4 +1,4 @@
-"""The course of a search: generation after generation of trials, and what the logs hold besides."""
+"""The loop of a search: generation after generation of trials, and what the logs hold besides."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import numpy as np
 from tqdm import tqdm
 
 from gancompress.config import SearchOptions
+from gancompress.distributed import agreed, rank
 from gancompress.elastic import Subnet
 from gancompress.errors import Interrupted
-from gancompress.search.crew import Crew, Task
 from gancompress.search.evaluator import Evaluator
+from gancompress.search.executor import Executor, Request
 from gancompress.search.front import Frame, growth, has_settled
 from gancompress.search.log import TRIALS_FILE, TrialLog
 from gancompress.search.origin import measured_with
 from gancompress.search.plan import Plan
-from gancompress.search.race import rivals_of
+from gancompress.search.racing import rivals_of
 from gancompress.search.searchers import generation_rng
 from gancompress.search.trials import Trial
 from gancompress.training.loop import graceful_stop
@@ -32,7 +33,7 @@ SETTLED = 1e-3  # relative gain in hypervolume that counts as none
 
 
 @dataclass
-class Course:
+class SearchLoop:
     """One search in progress.
 
     What it proposes depends on its options and on the trials it has made, never on what else a
@@ -43,28 +44,27 @@ class Course:
         options: Of the search.
         plan: Space, costs and budgets.
         evaluator: Of this process.
-        crew: Who evaluates.
+        executor: Who evaluates.
     """
 
     options: SearchOptions
     plan: Plan
     evaluator: Evaluator
-    crew: Crew
+    executor: Executor
 
     def __post_init__(self) -> None:
         path = self.options.run / TRIALS_FILE
         self.log = TrialLog(path, measured_with(self.evaluator), self._race())
-        self.known = self.crew.agree(self._read_logs)
+        self.known = agreed(self._read_logs)
         self.started = time.monotonic()
 
     def _race(self) -> str:
         """What decides which subnets meet, and so whether one is given up."""
         options, plan = self.options, self.plan
-        chosen = options.model_dump(mode="json", include={"seed", "racing"})
-        searcher = [options.searcher.name, plan.searcher.model_dump(mode="json")]
+        chosen = options.model_dump(mode="json", include={"seed", "searcher", "racing"})
         limits = {name: plan.problem.limit(name) for name in plan.problem.costs}
         tables = [hashlib.sha256(path.read_bytes()).hexdigest() for path in options.devices]
-        text = json.dumps([chosen, searcher, limits, sorted(plan.everything.costs), tables])
+        text = json.dumps([chosen, limits, sorted(plan.everything.costs), tables])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _read_logs(self) -> dict[Subnet, Trial]:
@@ -112,13 +112,14 @@ class Course:
         ends: list[int] = []
         bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
         with graceful_stop() as stop, bar:
-            while generation := self.crew.agree(partial(self._next, trials, ends, limit)):
+            while generation := agreed(partial(self._next, trials, ends, limit)):
                 whole = self._evaluate(generation, trials, lambda: stop.requested, bar)
                 trials += [self.known[subnet] for subnet in generation if subnet in self.known]
                 ends.append(len(trials))
-                if not whole and not self.crew.agree(partial(self._time_is_up, trials)):
+                if not whole and not agreed(partial(self._time_is_up, trials)):
                     raise Interrupted(
-                        f"stopped after {len(trials)} of {limit} trials; the same command goes on"
+                        f"stopped after {len(trials)} of {limit} trials; "
+                        "rerun this command to resume"
                     )
         return trials
 
@@ -140,21 +141,21 @@ class Course:
         racing = self.options.racing and not self.evaluator.quality.is_distance
         whole = [trial for trial in trials if trial.complete and trial.values] if racing else []
         rivals = rivals_of(self.plan.everything, left, whole)
-        tasks = [Task(subnet, rivals[subnet]) for subnet in left]
+        requests = [Request(subnet, rivals[subnet]) for subnet in left]
         bar.update(len(generation) - len(left))
         found = [*trials, *(self.known[subnet] for subnet in generation if subnet in self.known)]
 
         def done(trial: Trial) -> None:
             self.known[trial.subnet] = trial
             found.append(trial)
-            if self.crew.writes:
+            if rank() == 0:
                 self.log.append(trial)
             bar.update()
 
         def is_over() -> bool:  # one clock decides, or ranks would end differently
-            return stop() or (self.crew.writes and self._time_is_up(found))
+            return stop() or (rank() == 0 and self._time_is_up(found))
 
-        return self.crew.evaluate(tasks, done, is_over) is not None
+        return self.executor.evaluate(requests, done, is_over) is not None
 
     def _time_is_up(self, trials: list[Trial]) -> bool:
         """Whether this call took its minutes; one trial is always made."""

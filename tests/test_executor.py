@@ -18,8 +18,8 @@ from helpers import make_paired
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
 from gancompress.search import TrialLog, load_result
-from gancompress.search.crew import Alone, Task, pool
-from gancompress.search.race import Rival
+from gancompress.search.executor import Request, SerialExecutor, pool
+from gancompress.search.racing import Rival
 from gancompress.search.trials import Trial
 from runs import (
     TINY,
@@ -33,7 +33,7 @@ from runs import (
 )
 
 CPU = torch.device("cpu")
-TASKS = [Task(Subnet((width, 2))) for width in (5, 3, 9, 1)]
+REQUESTS = [Request(Subnet((width, 2))) for width in (5, 3, 9, 1)]
 
 
 def pretend(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
@@ -53,21 +53,20 @@ def never() -> bool:
 
 def test_one_process_goes_in_order_and_stops_between_trials() -> None:
     done: list[Trial] = []
-    trials = Alone(pretend).evaluate(TASKS, done.append, never)
+    trials = SerialExecutor(pretend).evaluate(REQUESTS, done.append, never)
     assert trials == done
-    assert [trial.subnet for trial in trials] == [task.subnet for task in TASKS]
+    assert [trial.subnet for trial in trials] == [request.subnet for request in REQUESTS]
     done.clear()
-    assert Alone(pretend).evaluate(TASKS, done.append, lambda: len(done) == 2) is None
+    assert SerialExecutor(pretend).evaluate(REQUESTS, done.append, lambda: len(done) == 2) is None
     assert len(done) == 2
 
 
 @pytest.mark.slow
-def test_a_pool_returns_trials_in_the_order_of_the_tasks() -> None:
+def test_a_pool_returns_trials_in_the_order_of_the_requests() -> None:
     done: list[Trial] = []
-    with pool(2, make_pretender, 7) as crew:
-        trials = crew.evaluate(TASKS, done.append, never)
-        assert crew.writes
-    assert trials == Alone(pretend).evaluate(TASKS, lambda trial: None, never)
+    with pool(2, make_pretender, 7) as executor:
+        trials = executor.evaluate(REQUESTS, done.append, never)
+    assert trials == SerialExecutor(pretend).evaluate(REQUESTS, lambda trial: None, never)
     assert sorted(t.macs for t in done) == [1, 3, 5, 9]
 
 
@@ -85,13 +84,13 @@ def make_lingerer(folder: str) -> object:
 
 @pytest.mark.slow
 def test_what_runs_when_a_pool_is_stopped_is_kept(tmp_path: Path) -> None:
-    tasks = [Task(Subnet((width,))) for width in range(1, 13)]
+    requests = [Request(Subnet((width,))) for width in range(1, 13)]
     done: list[Trial] = []
-    with pool(2, make_lingerer, str(tmp_path)) as crew:
-        assert crew.evaluate(tasks, done.append, lambda: bool(done)) is None
-        assert crew.executor.submit(os.getpid).result() > 0  # nothing is left in the queue
+    with pool(2, make_lingerer, str(tmp_path)) as executor:
+        assert executor.evaluate(requests, done.append, lambda: bool(done)) is None
+        assert executor.processes.submit(os.getpid).result() > 0  # nothing is left in the queue
         # two that ran, and those which already lay in the processes' own queue
-        assert 2 <= len(done) < len(tasks)
+        assert 2 <= len(done) < len(requests)
         assert len({trial.subnet for trial in done}) == len(done)
 
 
@@ -111,12 +110,12 @@ def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         "from gancompress.elastic import Subnet\n"
-        "from gancompress.search.crew import Task, pool\n"
-        "from test_crew import make_lingerer\n"
+        "from gancompress.search.executor import Request, pool\n"
+        "from test_executor import make_lingerer\n"
         "if __name__ == '__main__':\n"
-        "    tasks = [Task(Subnet((1 + i,))) for i in range(1000)]\n"
-        "    with pool(2, make_lingerer, sys.argv[1]) as crew:\n"
-        "        crew.evaluate(tasks, lambda trial: None, lambda: False)\n"
+        "    requests = [Request(Subnet((1 + i,))) for i in range(1000)]\n"
+        "    with pool(2, make_lingerer, sys.argv[1]) as executor:\n"
+        "        executor.evaluate(requests, lambda trial: None, lambda: False)\n"
     )
     here = Path(__file__).resolve().parent
     paths = os.pathsep.join([str(here.parent), str(here)])
@@ -141,7 +140,7 @@ def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A supernet after one step, and its search's options file."""
-    folder = tmp_path_factory.mktemp("crew")
+    folder = tmp_path_factory.mktemp("executor")
     teacher = write_tiny(folder / "teacher.safetensors")
     root = make_paired(folder / "data", 8)
     quick = ("schedule.num_images=2", "schedule.num_images_decay=0", "loss.lambda_gan=0")

@@ -15,17 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
-from gancompress.distributed import agreed, exchanged, rank, world_size
+from gancompress.distributed import exchanged, rank, world_size
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
-from gancompress.search.race import Rival
+from gancompress.search.racing import Rival
 from gancompress.search.trials import Trial
 
-T = TypeVar("T")
 Stop = Callable[[], bool]
 Done = Callable[[Trial], None]
 WAIT_S = 0.5  # between two looks at whether to stop
@@ -39,25 +38,18 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
+class Request:
     """A subnet and those it has to keep up with."""
 
     subnet: Subnet
     rivals: tuple[Rival, ...] = ()
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Evaluates generations."""
 
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes logs and results."""
-
-    def agree(self, decide: Callable[[], T]) -> T:
-        """What the process that writes decides; the others do not decide anything."""
-
-    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
-        """Trials in the order of the tasks; `done` gets each as soon as it is there.
+    def evaluate(self, requests: Sequence[Request], done: Done, stop: Stop) -> list[Trial] | None:
+        """Trials in the order of the requests; `done` gets each as soon as it is there.
 
         Returns:
             The trials, or None where `stop` said so before all were evaluated.
@@ -65,7 +57,7 @@ class Crew(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class SerialExecutor:
     """This process, one subnet after the other.
 
     Attributes:
@@ -73,24 +65,19 @@ class Alone:
     """
 
     worker: Worker
-    writes: bool = True
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """See `Crew`."""
-        return decide()
-
-    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
-        """See `Crew`."""
+    def evaluate(self, requests: Sequence[Request], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Executor`."""
         trials = []
-        for task in tasks:
+        for request in requests:
             if stop():
                 return None
-            trials.append(self.worker(task.subnet, task.rivals))
+            trials.append(self.worker(request.subnet, request.rivals))
             done(trials[-1])
         return trials
 
 
-_worker: list[Worker] = []  # of a process of a pool: made once, used for all its tasks
+_worker: list[Worker] = []  # of a process of a pool: made once, used for all its requests
 
 
 def _follow_parent() -> None:
@@ -109,29 +96,24 @@ def _start(make: Callable[[Any], Worker], argument: Any, threads: int) -> None:
     _worker.append(make(argument))
 
 
-def _work(task: Task) -> Trial:
-    return _worker[0](task.subnet, task.rivals)
+def _work(request: Request) -> Trial:
+    return _worker[0](request.subnet, request.rivals)
 
 
 @dataclass(frozen=True)
-class Pool:
+class ProcessExecutor:
     """Several processes of this machine, each with an evaluator of its own.
 
     Attributes:
-        executor: The processes.
+        processes: With a worker in each.
     """
 
-    executor: ProcessPoolExecutor
-    writes: bool = True
+    processes: ProcessPoolExecutor
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """See `Crew`."""
-        return decide()
-
-    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
-        """See `Crew`."""
+    def evaluate(self, requests: Sequence[Request], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Executor`."""
         futures: dict[Future[Trial], int] = {
-            self.executor.submit(_work, task): index for index, task in enumerate(tasks)
+            self.processes.submit(_work, request): index for index, request in enumerate(requests)
         }
         trials: dict[int, Trial] = {}
         left = set(futures)
@@ -142,19 +124,19 @@ class Pool:
                     trials[futures[future]] = future.result()
                 except BrokenProcessPool:
                     raise ConfigError(
-                        "a worker process died, perhaps for want of memory; the trials so far are "
-                        "kept\n  Take fewer workers: --workers N."
+                        "a worker process died, possibly out of memory; finished trials are kept\n"
+                        "  Use fewer workers: --workers N."
                     ) from None
                 done(trials[futures[future]])
             if left and stop():  # what runs already is worth its time: it ends, and is kept
                 left = {future for future in left if not future.cancel()}
-        if len(trials) < len(tasks):
+        if len(trials) < len(requests):
             return None
-        return [trials[index] for index in range(len(tasks))]
+        return [trials[index] for index in range(len(requests))]
 
 
 @contextmanager
-def pool(count: int, make: Callable[[Any], Worker], argument: Any) -> Iterator[Pool]:
+def pool(count: int, make: Callable[[Any], Worker], argument: Any) -> Iterator[ProcessExecutor]:
     """A pool of processes while the block runs.
 
     Args:
@@ -163,17 +145,17 @@ def pool(count: int, make: Callable[[Any], Worker], argument: Any) -> Iterator[P
         argument: For `make`.
     """
     threads = max(1, torch.get_num_threads() // count)
-    executor = ProcessPoolExecutor(
+    processes = ProcessPoolExecutor(
         count, get_context("spawn"), initializer=_start, initargs=(make, argument, threads)
     )
     try:
-        yield Pool(executor)
+        yield ProcessExecutor(processes)
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        processes.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RankExecutor:
     """All ranks of `torchrun`, on any number of machines.
 
     The first rank reads the log, proposes and writes; in each round every rank evaluates one
@@ -186,28 +168,19 @@ class Ranks:
 
     worker: Worker
 
-    @property
-    def writes(self) -> bool:
-        """The first rank does."""
-        return rank() == 0
-
-    def agree(self, decide: Callable[[], T]) -> T:
-        """See `Crew`; all ranks get the first one's decision."""
-        return agreed(decide)
-
-    def evaluate(self, tasks: Sequence[Task], done: Done, stop: Stop) -> list[Trial] | None:
-        """See `Crew`; a signal to any rank stops all of them together."""
+    def evaluate(self, requests: Sequence[Request], done: Done, stop: Stop) -> list[Trial] | None:
+        """See `Executor`; a signal to any rank stops all of them together."""
         trials: list[Trial] = []
-        for start in range(0, len(tasks), world_size()):
+        for start in range(0, len(requests), world_size()):
             mine = start + rank()
             own = None
-            if mine < len(tasks):
-                own = self.worker(tasks[mine].subnet, tasks[mine].rivals)
+            if mine < len(requests):
+                own = self.worker(requests[mine].subnet, requests[mine].rivals)
             gathered = exchanged((own, stop()))
             for trial, _ in gathered:
                 if trial is not None:
                     trials.append(trial)
                     done(trial)
-            if any(stopped for _, stopped in gathered) and len(trials) < len(tasks):
+            if any(stopped for _, stopped in gathered) and len(trials) < len(requests):
                 return None
         return trials

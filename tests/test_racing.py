@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from landscapes import chain_macs, make_space
 
-from gancompress.search.race import Rival, closest, expected_loss, laps
+from gancompress.search.problem import Problem
+from gancompress.search.racing import MAX_RIVALS, Rival, checkpoints, expected_loss, rivals_of
+from gancompress.search.trials import Trial
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,11 +22,11 @@ def rival(values: Floats) -> Rival:
     return Rival(float(values.mean()), values)
 
 
-def test_laps_are_shares_of_the_images_and_none_of_a_few() -> None:
-    assert laps(120) == (30, 60)
-    assert laps(40) == (10, 20)
-    assert laps(20) == (10,)
-    assert laps(12) == ()
+def test_checkpoints_are_shares_of_the_images_and_none_of_a_few() -> None:
+    assert checkpoints(120) == (30, 60)
+    assert checkpoints(40) == (10, 20)
+    assert checkpoints(20) == (10,)
+    assert checkpoints(12) == ()
 
 
 def test_a_worse_subnet_is_given_up_with_an_estimate_of_its_loss() -> None:
@@ -60,7 +63,12 @@ def test_equal_subnets_are_hardly_ever_given_up() -> None:
     assert wrong <= 7
 
 
-def test_the_best_rivals_are_kept() -> None:
-    made = [rival(np.full(9, float(value))) for value in (3, 1, 2)]
-    kept = closest([(one.loss, one) for one in made], 2)
-    assert [one.loss for one in kept] == [1, 2]
+def test_rivals_are_the_best_that_cost_no_more() -> None:
+    problem = Problem(make_space(2, 6), {"macs": chain_macs})
+    subnets = problem.space.subnets(problem.space.genomes_at(np.arange(36)))
+    costs = dict(zip(subnets, chain_macs(problem.space.genomes(subnets)).tolist(), strict=True))
+    losses = np.random.default_rng(0).permutation(36).tolist()
+    trials = [Trial(s, 1, loss, {}, values=(0.0,)) for s, loss in zip(subnets, losses, strict=True)]
+    for subnet, rivals in rivals_of(problem, subnets, trials).items():
+        cheaper = sorted(t.loss for t in trials if costs[t.subnet] <= costs[subnet])
+        assert [one.loss for one in rivals] == cheaper[:MAX_RIVALS]

@@ -1,4 +1,4 @@
-"""Racing: an evaluation is given up as soon as another subnet is better for certain.
+"""Racing stops an evaluation early, as soon as another subnet is better for certain.
 
 Source: Maron, Moore, Hoeffding races, NIPS 1994; here with a paired test on the same images.
 """
@@ -15,7 +15,7 @@ from gancompress.elastic import Subnet
 from gancompress.search.problem import Problem
 from gancompress.search.trials import Trial
 
-LAPS = (0.25, 0.5)  # after these shares of the images
+CHECKED_AFTER = (0.25, 0.5)  # shares of the images
 MIN_IMAGES = 8
 SIGMAS = 4.0
 MAX_RIVALS = 16
@@ -34,9 +34,9 @@ class Rival:
     values: npt.NDArray[np.float64]
 
 
-def laps(num_images: int) -> tuple[int, ...]:
+def checkpoints(num_images: int) -> tuple[int, ...]:
     """Numbers of images after which `expected_loss` is asked; none for a few images."""
-    counts = {round(share * num_images) for share in LAPS}
+    counts = {round(share * num_images) for share in CHECKED_AFTER}
     return tuple(sorted(count for count in counts if MIN_IMAGES <= count < num_images))
 
 
@@ -61,15 +61,10 @@ def expected_loss(values: npt.NDArray[np.float64], rivals: Sequence[Rival]) -> f
     return None
 
 
-def closest(rivals: Sequence[tuple[float, Rival]], count: int = MAX_RIVALS) -> list[Rival]:
-    """The rivals that decide soonest: those with the lowest losses, given as (loss, rival)."""
-    return [rival for _, rival in sorted(rivals, key=lambda pair: pair[0])[:count]]
-
-
 def rivals_of(
     problem: Problem, generation: Sequence[Subnet], trials: Sequence[Trial]
 ) -> dict[Subnet, tuple[Rival, ...]]:
-    """For each subnet of a generation the best trials that cost no more on any axis.
+    """For each subnet of a generation the `MAX_RIVALS` best trials that cost no more on any axis.
 
     Args:
         problem: The space with all costs that a front is shown of.
@@ -84,7 +79,8 @@ def rivals_of(
     for name in problem.costs:
         cheaper &= problem.values(theirs, name)[None] <= problem.values(ours, name)[:, None]
     made = [Rival(trial.loss, np.array(trial.values)) for trial in trials]
+    order = np.argsort([rival.loss for rival in made], kind="stable")
     return {
-        subnet: tuple(closest([(made[i].loss, made[i]) for i in np.flatnonzero(row)]))
+        subnet: tuple(made[i] for i in order[row[order]][:MAX_RIVALS])
         for subnet, row in zip(generation, cheaper, strict=True)
     }
