@@ -19,11 +19,20 @@ from ranks import CASES, TRAINED, train
 from torch import Tensor
 
 from gancompress.checkpoint.files import load_pickle, load_tensors
-from gancompress.checkpoint.run import RunFolder
 from gancompress.config import Section
 from gancompress.errors import ConfigError
+from gancompress.training.loop import Trainer
 from gancompress.training.stages import train_teacher
-from runs import finetune_options, log_lines, supernet_options, teacher_options, write_options
+from runs import (
+    Crash,
+    at_call,
+    crash,
+    finetune_options,
+    log_lines,
+    supernet_options,
+    teacher_options,
+    write_options,
+)
 
 TESTS = Path(__file__).resolve().parent
 RANKS = 2
@@ -168,7 +177,7 @@ def workers(running: subprocess.Popen[str]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_signal_to_one_rank_ends_all_and_another_number_of_ranks_goes_on(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
     data = make_paired(tmp_path / "data", 8)
@@ -188,5 +197,8 @@ def test_signal_to_one_rank_ends_all_and_another_number_of_ranks_goes_on(
     assert images % (2 if number == signal.SIGTERM else 4) == 0
     message = "stopped at image" if number == signal.SIGTERM else "another process has ended"
     assert errors.count(message) == 1
-    assert train_teacher(options, torch.device("cpu"))["images"] == 404
-    assert RunFolder(run).is_done
+    with monkeypatch.context() as patch:
+        at_call(patch, Trainer, "_advance", 4, crash)
+        with pytest.raises(Crash):
+            train_teacher(options, torch.device("cpu"))
+    assert images < load_pickle(run / "state.pt")["images"] <= images + 6
