@@ -77,16 +77,16 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun: one GPU for each rank
-        return torch.device("cuda", rank % torch.cuda.device_count())
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name} cannot be used here: {reason}") from None
+    if device.type == "cuda" and device.index is None:
+        rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun: one GPU for each rank
+        return torch.device("cuda", rank % torch.cuda.device_count())
     return device
 
 
