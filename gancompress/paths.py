@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path, PurePosixPath
 
 from gancompress.errors import CheckpointError, ConfigError
@@ -70,3 +72,17 @@ def file_name(word: object, source: object) -> str:
         f"{source}: {str(word)[:80]!a} in its header cannot be the name of a file\n"
         "  Name the file yourself: --output FILE."
     )
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk, so that a file renamed in it keeps its name after a crash.
+
+    Windows opens no folders, and writes their names by itself.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -81,6 +81,12 @@ def test_models_and_elasticity_do_not_know_each_other(part: str, stranger: str) 
 
 
 @every_module
+def test_nothing_needs_one_operating_system(path: Path) -> None:
+    modules = {name.split(".")[0] for _, name in imports(path)}
+    assert not modules & {"fcntl", "grp", "msvcrt", "pwd", "resource", "termios", "winreg"}
+
+
+@every_module
 def test_nothing_is_called_utils(path: Path) -> None:
     assert not {"utils", "util", "helpers", "misc", "common"} & {
         name.removesuffix(".py") for name in path.relative_to(PACKAGE).parts

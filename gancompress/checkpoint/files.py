@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gancompress.errors import CheckpointError
+from gancompress.paths import sync_folder
 
 HEADER = "gancompress"
 FORMAT = 1
@@ -45,11 +46,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

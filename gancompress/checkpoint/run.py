@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
@@ -64,11 +64,11 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN_THROUGH:
             inside(self.path, name)
-        with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{self.path}: another process is at work in this run") from None
+        try:
+            held = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"{self.path}: another process is at work in this run") from None
+        with held:
             if same and (self.state.exists() or self.is_done):
                 self._refuse_changes(options)
             if not same and self.changes(options):

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.paths import sync_folder
 from gancompress.tables import lookup
 
 FOLDER_VARIABLE = "GANCOMPRESS_WEIGHTS"
@@ -94,6 +95,8 @@ class WeightFile:
 
 def _is_exchangeable(path: Path) -> bool:
     """Whether it lies where everybody may write, as in a temporary folder, and is a stranger's."""
+    if sys.platform == "win32":  # where modes say nothing of this
+        return False
     everybody = path.parent.stat().st_mode & stat.S_IWOTH
     return bool(everybody) and path.lstat().st_uid not in (0, os.getuid())
 
@@ -250,11 +253,7 @@ def _fetch(entry: WeightFile, target: Path) -> None:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
 
 
 def _receive_patiently(entry: WeightFile, partial: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -103,10 +102,8 @@ class TrialLog:
 
     def _write(self, text: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(text)
-            file.flush()
+        with open(self.path, "ab", buffering=0) as file:  # one write: lines never mix
+            file.write(text.encode())
             os.fsync(file.fileno())
 
 
