@@ -19,6 +19,7 @@ import yaml
 from helpers import make_paired
 from PIL import Image
 
+from gancompress.checkpoint.models import smallest_chosen
 from gancompress.checkpoint.network import save_network
 from gancompress.cli import train
 from gancompress.cli.main import main
@@ -163,13 +164,15 @@ MISTAKES: dict[str, str] = {
     "export run/supernet --to tflite": r"unknown export format 'tflite'",
     "export run/teacher --subnet 4_4": r"is no supernet, so --subnet 4_4 says nothing",
     "export nowhere": r"no model nowhere",
+    "export garbage.onnx": r"garbage\.onnx is an exported file; name the run or checkpoint",
+    "demo garbage.onnx": r"garbage\.onnx is an exported file; name the run or checkpoint",
     "export data": r"data holds no weights \(weights\.safetensors",
     "export garbage.pth": r"garbage\.pth: not a readable checkpoint",
     "export run/teacher/weights.safetensors": r"give --images FOLDER",
     "export run/teacher --to pth --images data/nowhere": r"DataError: no folder data/nowhere",
     "translate nowhere data/test out": r"no model nowhere",
     "translate garbage.onnx data/test out": r"garbage\.onnx: not a readable ONNX file",
-    "translate garbage.onnx data/test out --subnet 4": r"garbage\.onnx holds one subnet",
+    "translate garbage.onnx data/test out --subnet 4": r"garbage\.onnx contains one network",
     "translate run/teacher nowhere.png out": r"DataError: no file or folder nowhere\.png",
     "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
     "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
@@ -317,6 +320,28 @@ def test_json_is_one_object_and_nothing_else(
     monkeypatch.chdir(world)
     content = one_object(call(*typed.format(tmp=tmp_path).split(), "--json"))
     assert keys <= content.keys()
+
+
+def test_every_output_names_the_subnet_that_it_is_from(
+    call: Call, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    chosen = smallest_chosen(Path("run/search"))
+    quick = ("--features", "none", "--lpips", "none", "--output", tmp_path / "scores")
+    commands = [
+        ("translate", "run/search", "data/test/2000.png", tmp_path / "out.png"),
+        ("evaluate", "run/search", "data", *quick),
+        ("export", "run/search", "--to", "safetensors", "--output", tmp_path / "a.safetensors"),
+    ]
+    for command in commands:
+        assert one_object(call(*command, "--json"))["subnet"] == chosen
+        assert one_object(call(*command, "--json", "--dry-run"))["subnet"] == chosen
+        assert f"subnet {chosen}" in call(*command).out
+    for file in ("scores/scores.json", "a.safetensors.proof.json"):
+        assert json.loads((tmp_path / file).read_text())["subnet"] == chosen
+    assert chosen in (tmp_path / "scores" / "report.html").read_text()
+    shown = one_object(call("demo", "run/search", "--subnet", chosen, "--dry-run", "--json"))
+    assert shown["models"][0] == {"name": chosen}
 
 
 def test_plain_output_names_what_was_written(

@@ -1106,6 +1106,7 @@ MISTAKES: dict[str, str] = {
     "finished --subnet 8_8": r"ConfigError: finished is a finished bundle",
     "finished --weights int8": r"ConfigError: finished is a finished bundle",
     "finished --bundle new": r"ConfigError: finished is a finished bundle",
+    "finished --module a:b": r"ConfigError: finished is a finished bundle",
     "damaged": r"CheckpointError: damaged/models/8_8\.onnx is not the file that the bundle lists",
     "damaged --static new": r"CheckpointError: damaged/models/8_8\.onnx is not the file",
     "broken --dry-run": r"CheckpointError: broken/front\.json is no manifest of this version",

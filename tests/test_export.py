@@ -231,7 +231,7 @@ def test_onnx_file_takes_neither_subnet_nor_module(
     tmp_path: Path, wrong: tuple[str | None, str | None]
 ) -> None:
     path = write_negation(tmp_path / "neg.onnx", ("n", 3, 16, 16))
-    with pytest.raises(ConfigError, match="--subnet and --module say nothing"):
+    with pytest.raises(ConfigError, match="omit --subnet and --module"):
         load_generator(path, *wrong, torch.device("cpu"))
     assert load_generator(path, None, None, torch.device("cpu")).side == 16
 

@@ -334,8 +334,8 @@ def test_threads_are_those_that_were_asked_for(models: Path, monkeypatch: Any) -
     ("name", "options", "message"),
     [
         ("nowhere", {}, "no model .*nowhere"),
-        ("a.onnx", {"subnet": "8_8"}, r"a\.onnx holds one subnet"),
-        ("a.onnx", {"module": TINY}, r"a\.onnx holds one subnet"),
+        ("a.onnx", {"subnet": "8_8"}, r"a\.onnx contains one network"),
+        ("a.onnx", {"module": TINY}, r"a\.onnx contains one network"),
         ("a.safetensors", {"subnet": "8_8"}, "is no supernet"),
         ("a.safetensors", {"device": "nonsense"}, "device 'nonsense' cannot be used here"),
         ("a.safetensors", {"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),

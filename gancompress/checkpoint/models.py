@@ -204,4 +204,10 @@ def smallest_chosen(path: Path) -> str:
 def describe(network: Network) -> dict[str, Any]:
     """Facts of a loaded generator for `--json` and dry runs."""
     parameters = sum(p.numel() for p in network.module.parameters())
-    return {"source": network.source, "network": network.description, "params": parameters}
+    subnet = network.header.get("subnet")
+    return {
+        "source": network.source,
+        "network": network.description,
+        "subnet": subnet,
+        "params": parameters,
+    }

@@ -16,6 +16,8 @@ from gancompress.paths import FACTORY
 if TYPE_CHECKING:
     import torch
 
+    from gancompress.checkpoint.resolve import Model
+
 
 @dataclass
 class Context:
@@ -63,9 +65,15 @@ def check_modules(args: argparse.Namespace) -> None:
             raise ConfigError(f"--module '{name}' is no factory; write package.module:factory")
 
 
-def own_module(args: argparse.Namespace) -> str | None:
-    """The first `--module`: of a MODEL whose file says nothing."""
-    return next(iter(args.module), None)
+def model_of(args: argparse.Namespace) -> Model:
+    """MODEL and the flags that belong to it.
+
+    The first `--module` is for tensors that ask for nothing.
+    """
+    from gancompress.checkpoint.resolve import Model  # imports PyTorch
+
+    factory, allow_code = next(iter(args.module), None), getattr(args, "allow_code", False)
+    return Model(args.model, args.subnet, factory, args.module, allow_code)
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from gancompress.cli.context import Context, existing, own_module, warn
+from gancompress.cli.context import Context, existing, warn
 from gancompress.cli.files import refuse_options
 from gancompress.cost import format_count
 from gancompress.demo import (
@@ -39,11 +39,12 @@ def run_demo(context: Context) -> None:
     path = existing(args.run, "model")
     given = _bundle_options(context)
     if (path / NAME).is_file():
-        if given != BundleOptions() or args.subnet or args.bundle:
+        if given != BundleOptions() or args.subnet or args.bundle or args.module:
             raise ConfigError(f"{path} is a finished bundle; only its run can make another one")
         source = None
     else:
-        source = find_source(path, args.subnet, own_module(args), args.module)
+        factory = next(iter(args.module), None)
+        source = find_source(path, args.subnet, factory, args.module)
     if args.dry_run:
         _dry_run(context, path, source)
     elif args.bundle and source:

@@ -13,10 +13,10 @@ import torch
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import run_stage, supernet_of
+from gancompress.checkpoint.resolve import Model
 from gancompress.cli.context import (
     Context,
-    existing,
-    own_module,
+    model_of,
     warn,
 )
 from gancompress.cli.scores import SUBJECTS, scores_table
@@ -32,7 +32,8 @@ from gancompress.evaluation import (
     choose_data,
     evaluated_images,
 )
-from gancompress.inference import LoadedGenerator, load_generator
+from gancompress.inference import LoadedGenerator
+from gancompress.inference.loading import load
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import BACKBONES, Lpips
 from gancompress.metrics.segmentation import Judge, load_judge
@@ -54,11 +55,25 @@ NUM_CHECKED = 8
 class _Plan:
     """What is evaluated, on what."""
 
-    model: Path
+    model: LoadedGenerator
+    teacher: LoadedGenerator | None
     data: ChosenData
     size: int
     output: Path
-    generators: dict[str, Generator]
+
+    @property
+    def generators(self) -> dict[str, Generator]:
+        """By the subject of their scores."""
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.run}
+        return {"output": self.model.run, **teacher}
+
+    @property
+    def subnets(self) -> dict[str, str | None]:
+        """What is known of the networks behind the paths."""
+        found = {"model": self.model.name, "subnet": self.model.subnet}
+        if self.teacher is not None:
+            found |= {"teacher": self.teacher.name, "teacher_subnet": self.teacher.subnet}
+        return found
 
     @property
     def about(self) -> str:
@@ -72,9 +87,10 @@ def run_evaluate(context: Context) -> None:
     if args.set:
         raise ConfigError(f"--set says nothing here: {args.set[0]}")
     plan = _plan(context)
-    context.say(f"{plan.model}, {plan.size}x{plan.size}, {plan.about}")
+    subnet = f", subnet {plan.model.subnet}" if plan.model.subnet else ""
+    context.say(f"{plan.model.name}{subnet}, {plan.size}x{plan.size}, {plan.about}")
     if args.dry_run:
-        context.result({"model": str(plan.model), "split": plan.about, "size": plan.size})
+        context.result({**plan.subnets, "split": plan.about, "size": plan.size})
         return
     instruments, left_out = _instruments(context, plan)
     data = plan.data
@@ -101,18 +117,17 @@ def run_evaluate(context: Context) -> None:
 
 def _plan(context: Context) -> _Plan:
     args = context.args
-    model = existing(args.model, "model")
     for flag in ("max_images", "batch_size", "workers", "size"):
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is at least 1, not {value}")
-    loaded = _load(context, model, args.subnet, own_module(args))
-    generators, stride = {"output": loaded.run}, loaded.stride
-    teacher = args.teacher or _own_teacher(model)
-    if teacher is not None:
-        other = _load(context, existing(teacher, "teacher"), None, None)
-        generators["teacher"], stride = other.run, max(stride, other.stride)
-    data = choose_data(args.data, args.split, model, args.direction, args.mode)
+    model, teacher = load(model_of(args), context.device), None
+    stride, path = model.stride, args.teacher or _own_teacher(args.model)
+    if path is not None:
+        named = Model(path, None, None, args.module, args.allow_code)
+        teacher = load(named, context.device)
+        stride = max(stride, teacher.stride)
+    data = choose_data(args.data, args.split, args.model, args.direction, args.mode)
     if args.segmenter and not data.is_paired:
         raise ConfigError(
             "--segmenter reads labels from the inputs of paired data, and this data is unpaired: "
@@ -123,24 +138,10 @@ def _plan(context: Context) -> _Plan:
             f"{args.split}: the images are those of the folders, not of the lists of a run; the "
             "model may have been trained on any of them"
         )
-    size = args.size or int(loaded.header.get("image_size", 256))
+    size = args.size or int(model.header.get("image_size", 256))
     if size % stride:
         raise ConfigError(f"--size {size} must be a multiple of the generator's stride {stride}")
-    return _Plan(model, data, size, _output(args, data.options.direction), generators)
-
-
-def _load(
-    context: Context, model: Path, subnet: str | None, factory: str | None
-) -> LoadedGenerator:
-    args = context.args
-    return load_generator(
-        model,
-        subnet,
-        factory,
-        context.device,
-        trusted=args.module,
-        allow_code=args.allow_code,
-    )
+    return _Plan(model, teacher, data, size, _output(args, data.options.direction))
 
 
 def _own_teacher(model: Path) -> Path | None:
@@ -256,7 +257,7 @@ def _summary(
     plan: _Plan, scores: dict[str, dict[str, Score]], left_out: list[str], judge: Judge | None
 ) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "model": str(plan.model),
+        **plan.subnets,
         "data": str(plan.data.options.root),
         "direction": plan.data.options.direction,
         "split": plan.data.split,
@@ -289,8 +290,8 @@ def _write(
     for label, pixels in columns.items():
         for name, image in zip(images.names, pixels, strict=True):
             save_image(image, plan.output / "images" / label / f"{name}.png")
-    facts = {
-        "model": str(plan.model),
+    facts = {name: text for name, text in plan.subnets.items() if text}
+    facts |= {
         "data": f"{options.root} ({options.mode}, {options.direction})",
         "split": plan.about,
         "images": f"{len(images.names)} at {plan.size}x{plan.size}, rounded to 8 bits",

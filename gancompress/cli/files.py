@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gancompress.checkpoint.models import describe, load_model, run_data, run_splits
+from gancompress.checkpoint.models import describe, run_data, run_splits
 from gancompress.checkpoint.network import Network
-from gancompress.cli.context import Context, existing, own_module
+from gancompress.cli.context import Context, model_of
 from gancompress.config import DataOptions
 from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, ExportOptions, Proof, export_network
 from gancompress.export.formats import require_format
-from gancompress.inference import TranslateOptions, load_generator, translate_path
+from gancompress.inference import TranslateOptions, translate_path
+from gancompress.inference.loading import load
 from gancompress.paths import file_name, inside
 
 NUM_PROOF_IMAGES = 16
@@ -27,9 +28,7 @@ def run_export(context: Context) -> None:
     refuse_options(context)
     options = ExportOptions(args.uint8, args.weights, args.rewrite)
     kind = require_format(args.to, options)
-    network = load_model(
-        existing(args.model, "model"), args.subnet, own_module(args), trusted=args.module
-    )
+    network = model_of(args).network()
     folder = args.model if args.model.is_dir() else args.model.parent
     path = args.output or inside(folder, f"export/{_file_name(network, args.to, options)}")
     if context.args.dry_run:
@@ -40,7 +39,10 @@ def run_export(context: Context) -> None:
     images = proof_images(args.model, network, args.images, number)
     proof = export_network(network, args.to, path, images, options)
     size = sum(file.stat().st_size for file in kind.files(path))
-    context.say(f"{path} ({size / 1e6:.2f} MB), run by {proof.runtime}:\n{_proof_lines(proof)}")
+    subnet = f", subnet {proof.subnet}" if proof.subnet else ""
+    context.say(
+        f"{path} ({size / 1e6:.2f} MB{subnet}), run by {proof.runtime}:\n{_proof_lines(proof)}"
+    )
     context.result({"path": str(path), "size_mb": size / 1e6, **asdict(proof)})
 
 
@@ -128,14 +130,7 @@ def run_translate(context: Context) -> None:
     """Translate an image, a folder or a video."""
     args = context.args
     refuse_options(context)
-    loaded = load_generator(
-        args.model,
-        args.subnet,
-        own_module(args),
-        context.device,
-        trusted=args.module,
-        allow_code=args.allow_code,
-    )
+    loaded = load(model_of(args), context.device)
     options = TranslateOptions(
         batch_size=args.batch_size,
         stride=loaded.stride,
@@ -143,11 +138,13 @@ def run_translate(context: Context) -> None:
         suffix=args.format if args.format.startswith(".") else f".{args.format}",
         device=str(loaded.device),
     )
+    facts = {"model": loaded.name, "subnet": loaded.subnet}
+    what = f"{loaded.name}, subnet {loaded.subnet}" if loaded.subnet else loaded.name
     if args.dry_run:
-        context.say(f"would translate {args.input} to {args.output} with {loaded.name}: {options}")
-        context.result({"model": loaded.name, **asdict(options)})
+        context.say(f"would translate {args.input} to {args.output} with {what}: {options}")
+        context.result({**facts, **asdict(options)})
         return
     result = translate_path(loaded.run, args.input, args.output, options)
     done = f"{result.num_frames} frames" if result.num_frames else f"{result.num_images} images"
-    context.say(f"{args.output}: {done} in {result.seconds:.1f} s")
-    context.result({"output": str(args.output), **asdict(result)})
+    context.say(f"{args.output}: {done} in {result.seconds:.1f} s, by {what}")
+    context.result({"output": str(args.output), **facts, **asdict(result)})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from gancompress.checkpoint.network import Network, build_network
-from gancompress.cli.context import Context, own_module
+from gancompress.checkpoint.resolve import Model
+from gancompress.cli.context import Context, model_of
 from gancompress.cli.files import refuse_options
-from gancompress.cli.subjects import Choice, NetworkSubject, Size, Subject, open_subject
+from gancompress.cli.subjects import NetworkSubject, Size, Subject, open_subject
 from gancompress.cost import Comparison, Latency, Timings, format_count, time_calls
 from gancompress.cost.latency import MIN_ROUNDS
 from gancompress.errors import ConfigError
@@ -75,7 +75,8 @@ def run_profile(context: Context) -> None:
     threads = args.threads or torch.get_num_threads()
     subjects = [_subject(args, threads)]
     if args.against is not None:
-        subjects.append(_opened(args, args.against, Choice(), threads))
+        against = Model(args.against, None, None, args.module, args.allow_code)
+        subjects.append(open_subject(against, threads))
     size = _image_size(args.size, subjects)
     profiles = [_counted(subject, size, context.device, threads) for subject in subjects]
     comparison = None
@@ -124,7 +125,7 @@ def _check_flags(args: Any) -> None:
 
 def _subject(args: Any, threads: int) -> Subject:
     if args.model is not None:
-        return _opened(args, args.model, Choice(args.subnet, own_module(args)), threads)
+        return open_subject(model_of(args), threads)
     if args.generator is not None:
         options = {"name": args.generator, "ngf": args.ngf or 64, "norm": args.norm or "instance"}
         network = build_network({"generator": options}, "--generator")
@@ -132,10 +133,6 @@ def _subject(args: Any, threads: int) -> Subject:
     module = build_config(args.config_str, args.ngf, args.legacy).eval()
     network = Network(module, {"config": args.config_str}, CONFIG_STRIDE, "--config-str")
     return NetworkSubject(f"--config-str {args.config_str}", network)
-
-
-def _opened(args: Any, path: Path, choice: Choice, threads: int) -> Subject:
-    return open_subject(path, choice, threads, args.module, args.allow_code)
 
 
 def _image_size(text: str | None, subjects: list[Subject]) -> Size:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gancompress.checkpoint.models import load_model
 from gancompress.checkpoint.network import Network
-from gancompress.cli.context import existing
+from gancompress.checkpoint.resolve import Model
 from gancompress.cost import peak_activation_bytes
 from gancompress.cost.onnx import onnx_costs
 from gancompress.elastic import NetworkCosts
-from gancompress.errors import CheckpointError, ConfigError
-from gancompress.runtimes import FILES, FileGenerator, OnnxGenerator
+from gancompress.errors import CheckpointError
+from gancompress.runtimes import FileGenerator, OnnxGenerator
 
 Size = tuple[int, int]
 
@@ -169,42 +167,12 @@ class FileSubject(Subject):
         return lambda: self.body(image)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What flags say of one MODEL.
-
-    Attributes:
-        subnet: Which subnet of a supernet or search; see `load_model` for the default.
-        factory: `package.module:factory` for the tensors of a network that is not ours.
-    """
-
-    subnet: str | None = None
-    factory: str | None = None
-
-
-def open_subject(
-    path: Path, choice: Choice, threads: int, trusted: Collection[str], allow_code: bool
-) -> Subject:
-    """The generator of a run folder, a checkpoint or an exported file.
-
-    Args:
-        path: Any MODEL.
-        choice: What the user has said of this MODEL.
-        threads: Of an exported file's computation.
-        trusted: Factories that its file may ask for.
-        allow_code: See `ProgramGenerator`.
-
-    Raises:
-        CheckpointError: The file is damaged, or its tensors do not fit.
-        ConfigError: There is nothing, or the subnet or factory says nothing about it.
-        SpaceError: The subnet does not belong to the supernet.
-    """
-    if existing(path, "model").suffix not in FILES:
-        network = load_model(path, choice.subnet, choice.factory, False, trusted)
-        return NetworkSubject(str(path), network)
-    if choice != Choice():
-        raise ConfigError(f"{path} holds one network; --subnet and --module say nothing")
-    return FileSubject(FILES[path.suffix](path, threads, allow_code))
+def open_subject(model: Model, threads: int) -> Subject:
+    """Any MODEL; see `Model.open`."""
+    opened = model.open(threads, calibrate=False)
+    if isinstance(opened, FileGenerator):
+        return FileSubject(opened)
+    return NetworkSubject(str(model.path), opened)
 
 
 def _kind(network: Network) -> str:

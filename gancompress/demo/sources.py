@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gancompress.checkpoint.models import load_model, run_data, run_splits, run_stage, supernet_of
+from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
 from gancompress.checkpoint.network import Network, as_supernet, load_network, load_supernet
+from gancompress.checkpoint.resolve import Model
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DataOptions
 from gancompress.data import Splits
@@ -80,12 +81,14 @@ def find_source(
     Raises:
         SpaceError: A subnet does not belong to the supernet.
         CheckpointError: The weights cannot be used.
-        ConfigError: The run folder is damaged, or its search has not ended.
+        ConfigError: The run folder is damaged, its search has not ended, or it is an exported file.
     """
     path = _stage_of_compression(path)
     stage = run_stage(path)
     if stage == "search":
         return _of_search(path, subnets, trusted)
+    model = Model(path, None, factory, trusted)
+    model.refuse_exported()
     network = load_network(path, factory, trusted=trusted)
     if "space" in network.header:
         return _of_supernet(path, network, subnets, trusted)
@@ -95,8 +98,7 @@ def find_source(
     role: Role = "subnet" if "subnet" in network.header else "generator"
     if stage == "teacher":
         role = "teacher"
-    offer = Offer(name, role, partial(load_model, path, factory=factory, trusted=trusted))
-    return _source(path, [offer], network, [Path(network.source)])
+    return _source(path, [Offer(name, role, model.network)], network, [Path(network.source)])
 
 
 def _stage_of_compression(path: Path) -> Path:
@@ -125,7 +127,7 @@ def _of_search(path: Path, subnets: Sequence[str], trusted: Sequence[str]) -> So
         Offer(
             str(s),
             "subnet",
-            partial(load_model, path, str(s), trusted=trusted),
+            Model(path, str(s), None, trusted).network,
             _score(known.get(s), result),
         )
         for s in chosen
@@ -163,9 +165,7 @@ def _of_supernet(
     steps = min(NUM_SUBNETS, len(uniform))
     picked = [uniform[i * (len(uniform) - 1) // max(steps - 1, 1)] for i in range(steps)]
     chosen = list(dict.fromkeys(net.space.parse(text) for text in subnets)) or picked
-    offers = [
-        Offer(str(s), "subnet", partial(load_model, path, str(s), trusted=trusted)) for s in chosen
-    ]
+    offers = [Offer(str(s), "subnet", Model(path, str(s), None, trusted).network) for s in chosen]
     teacher, files = _teacher(path, trusted)
     return _source(path, [*offers, *teacher], network, [Path(network.source), *files])
 

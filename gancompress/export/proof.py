@@ -81,6 +81,7 @@ class Proof:
 
     Attributes:
         file: The exported file.
+        subnet: Config string of the subnet in it, of a supernet.
         num_images: Real images translated by the file and by the generator in memory.
         max_difference: Largest |difference| of any output value on real images in [-1, 1].
         tolerance: The largest that is accepted; None where PSNR decides.
@@ -95,6 +96,7 @@ class Proof:
     """
 
     file: str
+    subnet: str | None
     num_images: int
     max_difference: float
     tolerance: float | None

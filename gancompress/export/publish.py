@@ -84,6 +84,7 @@ def export_network(
     real = checks[0]
     proof = Proof(
         file=path.name,
+        subnet=network.header.get("subnet"),
         num_images=len(held),
         max_difference=real.max_difference,
         tolerance=criterion.tolerance,

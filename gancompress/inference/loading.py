@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gancompress.checkpoint.models import load_model
+from gancompress.checkpoint.resolve import Model
 from gancompress.data import Generator
 from gancompress.errors import ConfigError
 from gancompress.inference.batches import translate_images
 from gancompress.inference.pictures import unpack
-from gancompress.runtimes import FILES
+from gancompress.runtimes import FileGenerator
 from gancompress.runtimes.threads import pinned_threads
 
 Picture = TypeVar("Picture", Image.Image, NDArray[Any], Tensor)
@@ -49,6 +49,12 @@ class LoadedGenerator:
         """Side in pixels of the images that it was trained on, where its file says so."""
         size: int | None = self.header.get("image_size")
         return size
+
+    @property
+    def subnet(self) -> str | None:
+        """Config string of the subnet that it is, of a supernet."""
+        subnet: str | None = self.header.get("subnet")
+        return subnet
 
     @overload
     def generate(self, images: Picture, batch_size: int = 1) -> Picture: ...
@@ -94,7 +100,7 @@ class LoadedGenerator:
     __call__ = generate
 
     def __repr__(self) -> str:
-        facts = [f"subnet {self.header['subnet']}"] if "subnet" in self.header else []
+        facts = [f"subnet {self.subnet}"] if self.subnet else []
         facts += [f"trained at {self.size}x{self.size}"] if self.size else []
         facts += [f"stride {self.stride}", f"on {self.device}"]
         return f"<generator {self.name}: {', '.join(facts)}>"
@@ -134,21 +140,21 @@ def load_generator(
         ConfigError: There is no such model; or subnet, module, device or threads make no sense.
         SpaceError: The subnet does not belong to the supernet.
     """
-    path = Path(model)
-    if not path.exists():
-        raise ConfigError(f"no model {path}")
+    return load(Model(Path(model), subnet, module, trusted, allow_code), device, threads)
+
+
+def load(
+    model: Model, device: str | torch.device = "cpu", threads: int | None = None
+) -> LoadedGenerator:
+    """See `load_generator`."""
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is at least 1, not {threads}")
-    if path.suffix in FILES and path.is_file():
-        if subnet is not None or module is not None:
-            raise ConfigError(f"{path} holds one subnet; --subnet and --module say nothing")
-        file = FILES[path.suffix](path, threads, allow_code)
-        cpu = torch.device("cpu")
-        return LoadedGenerator(file, file.stride, file.header, str(path), cpu, file.side)
-    network = load_model(path, subnet, module, trusted=trusted)
+    opened, name, cpu = model.open(threads), str(model.path), torch.device("cpu")
+    if isinstance(opened, FileGenerator):
+        return LoadedGenerator(opened, opened.stride, opened.header, name, cpu, opened.side)
     place = _device(device)
-    run = _with_threads(network.module.to(place), threads)
-    return LoadedGenerator(run, network.stride, network.header, str(path), place)
+    run = _with_threads(opened.module.to(place), threads)
+    return LoadedGenerator(run, opened.stride, opened.header, name, place)
 
 
 def _with_threads(run: Generator, threads: int | None) -> Generator:
