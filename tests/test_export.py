@@ -25,7 +25,7 @@ from gancompress.cli.main import main
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
 from gancompress.export import FORMATS, export_network
-from gancompress.export.formats import Format
+from gancompress.export.format import Format
 from gancompress.export.job import Job
 from gancompress.export.proof import Proof
 from gancompress.export.rewrites import Trial

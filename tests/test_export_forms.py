@@ -27,7 +27,7 @@ from gancompress.export import (
     FORMATS,
     ExportOptions,
     export_network,
-    formats,
+    onnx_file,
     publish,
 )
 from gancompress.export.graphs import with_bytes, with_narrow_weights
@@ -315,7 +315,7 @@ def test_proof_knows_its_sizes_and_batches() -> None:
 def quick(made: Made, monkeypatch: pytest.MonkeyPatch) -> Network:
     """A generator whose graph is not exported again."""
     network, plain = made
-    monkeypatch.setattr(formats, "onnx_model", lambda *_: plain)
+    monkeypatch.setattr(onnx_file, "onnx_model", lambda *_: plain)
     return network
 
 
@@ -337,7 +337,7 @@ def test_int8_is_proven_on_other_images_than_it_is_calibrated_on(
         seen.extend(calibration)
         return quantise(model, calibration)
 
-    monkeypatch.setattr(formats, "quantise", spy)
+    monkeypatch.setattr(onnx_file, "quantise", spy)
     given = images(6)
     options = ExportOptions(rewrite="never")
     proof = export_network(quick, "onnx-int8", tmp_path / "a.onnx", given, options)
@@ -362,7 +362,7 @@ def test_int8_below_its_bound_is_refused(
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         return made
 
-    monkeypatch.setattr(formats, "quantise", coarse)
+    monkeypatch.setattr(onnx_file, "quantise", coarse)
     with pytest.raises(ExportError, match=r"PSNR of .* dB .*accepted: 25 dB.*not written"):
         export_network(quick, "onnx-int8", path, images(4), options)
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
@@ -414,7 +414,7 @@ def test_command_refuses_a_form_before_it_loads_anything(
     assert main(["export", "nowhere", "--rewrite", "sometimes"]) == 2
     assert "unknown choice of --rewrite 'sometimes'" in capsys.readouterr().err
     assert main(["export", "nowhere", "--to", "openvino", "--rewrite", "browser"]) == 2
-    assert "--rewrite browser is for --to onnx, not for --to openvino" in capsys.readouterr().err
+    assert "--rewrite browser is for --to onnx alone" in capsys.readouterr().err
     assert main(["export", "nowhere", "--weights", "int4"]) == 2
     assert "unknown choice of --weights 'int4'" in capsys.readouterr().err
 

@@ -34,6 +34,7 @@ from gancompress.evaluation import (
 )
 from gancompress.inference import LoadedGenerator
 from gancompress.inference.loading import load
+from gancompress.metrics import DISTANCES
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import BACKBONES, Lpips
 from gancompress.metrics.segmentation import Judge, load_judge
@@ -187,7 +188,7 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
     features: list[FeatureNetwork] = []
     useless = _why_no_distances(plan, args.max_images)
     for name, source in _named("--features", args.features, DEFAULT_FEATURES):
-        what = f"fid[{name}], kid[{name}]"
+        what = ", ".join(f"{kind}[{name}]" for kind in sorted(DISTANCES))
         if useless:
             left_out.append(f"{what}: {useless}")
             continue

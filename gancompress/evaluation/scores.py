@@ -13,15 +13,8 @@ from torch import Tensor
 
 from gancompress.data import ImageSet
 from gancompress.evaluation.images import EvaluatedImages
-from gancompress.metrics import PAIRED
-from gancompress.metrics.distances import (
-    MIN_FOR_FID,
-    Estimate,
-    bootstrap_estimate,
-    frechet_estimate,
-    kernel_estimate,
-    mean_estimate,
-)
+from gancompress.metrics import DISTANCES, PAIRED
+from gancompress.metrics.distances import Estimate, bootstrap_estimate, mean_estimate
 from gancompress.metrics.features import FeatureNetwork
 from gancompress.metrics.perceptual import Lpips
 from gancompress.metrics.segmentation import Judge, mean_iou, pixel_accuracy
@@ -104,11 +97,10 @@ class _Scorer:
             theirs = self._real_features(network, real)
             ours = network(subject)
             seed, against = self.instruments.seed, f"{len(real)} real images"
-            enough = min(len(ours), len(theirs)) >= MIN_FOR_FID
-            kid = kernel_estimate(ours, theirs, seed=seed)
-            fid = frechet_estimate(ours, theirs, seed=seed)
-            yield Score(f"kid[{network.name}]", kid, len(ours), against, True, True, 1000.0)
-            yield Score(f"fid[{network.name}]", fid, len(ours), against, True, enough)
+            for kind, distance in DISTANCES.items():
+                decides = min(len(ours), len(theirs)) >= distance.min_to_decide
+                estimate, name = distance.estimate(ours, theirs, seed), f"{kind}[{network.name}]"
+                yield Score(name, estimate, len(ours), against, True, decides, distance.scale)
 
     def _real_features(self, network: FeatureNetwork, real: ImageSet) -> Tensor:
         if network.digest not in self.real:

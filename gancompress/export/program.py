@@ -11,9 +11,12 @@ from torch import nn
 from torch.fx.experimental import _config as shape_config
 
 from gancompress.errors import ExportError
+from gancompress.export.format import Format
+from gancompress.export.job import Job
 from gancompress.export.onnx import describe_floats
+from gancompress.export.rewrites import Trial
 from gancompress.runtimes.interface import HEADER
-from gancompress.runtimes.program import without_warnings
+from gancompress.runtimes.program import ProgramGenerator, without_warnings
 
 
 def export_program(path: Path, module: nn.Module, stride: int, header: dict[str, Any]) -> None:
@@ -43,3 +46,11 @@ def export_program(path: Path, module: nn.Module, stride: int, header: dict[str,
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"torch.export cannot follow the generator: {reason}") from error
     torch.export.save(program, path, extra_files={HEADER: describe_floats(stride, header)})
+
+
+def _write(path: Path, job: Job) -> list[Trial]:
+    export_program(path, job.network.module, job.network.stride, job.header)
+    return []
+
+
+PT2 = Format(".pt2", _write, lambda path, _: ProgramGenerator(path, allow_code=True))

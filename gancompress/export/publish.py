@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.network import Network
 from gancompress.errors import CheckpointError, DataError, ExportError
-from gancompress.export.formats import Format, require_format
+from gancompress.export.format import Format
+from gancompress.export.formats import require_format
 from gancompress.export.job import ExportOptions, Job
 from gancompress.export.proof import (
     LEVEL,

@@ -1,7 +1,7 @@
 """Scores of images; both sides are uint8 as a file would hold them.
 
 Paired scores (`PAIRED`, LPIPS) compare image by image, with a teacher's outputs or with the truth.
-Distances between sets (`distances`) compare features (`features`) of outputs and real images.
+Distances between sets (`DISTANCES`) compare features (`features`) of outputs and real images.
 `segmentation` lets a judge read labels in generated photos.
 """
 
@@ -13,6 +13,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from gancompress.metrics.distances import (
+    MIN_FOR_FID,
+    Estimate,
+    RealSet,
+    frechet_estimate,
+    kernel_estimate,
+)
 from gancompress.metrics.pixels import (
     WINDOW,
     absolute_errors,
@@ -54,6 +61,34 @@ PAIRED: dict[str, PairedScore] = {
 
 
 @dataclass(frozen=True)
+class SetDistance:
+    """A distance between features of a set of images and of real ones; lower is better.
+
+    Attributes:
+        of_features: From a set's features (N, D) float64 and the real ones to the distance.
+        estimate: The same with its interval, from features of both and a seed.
+        min_to_decide: Images of each side below which it is reported and decides nothing.
+        scale: What tables multiply it by.
+    """
+
+    of_features: Callable[[RealSet, Tensor], float]
+    estimate: Callable[[Tensor, Tensor, int], Estimate]
+    min_to_decide: int = 0
+    scale: float = 1.0
+
+
+DISTANCES: dict[str, SetDistance] = {
+    "kid": SetDistance(
+        RealSet.kernel, lambda a, b, seed: kernel_estimate(a, b, seed=seed), scale=1000.0
+    ),
+    "fid": SetDistance(
+        RealSet.frechet, lambda a, b, seed: frechet_estimate(a, b, seed=seed), MIN_FOR_FID
+    ),
+}
+"""Names of scores are these with the features' name, such as `kid[inception]`."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """A score of a generator's outputs that a search can go by: a mean over images.
 
@@ -76,22 +111,26 @@ class Metric:
 
 
 _REFERENCES: tuple[Reference, ...] = ("teacher", "truth")
-METRICS: dict[str, Metric] = {
-    f"{reference}_{name}": Metric(score, reference)
-    for reference in _REFERENCES
-    for name, score in PAIRED.items()
-}
+
+
+def metrics() -> dict[str, Metric]:
+    """Every paired score with every reference, such as `teacher_mae`."""
+    return {
+        f"{reference}_{name}": Metric(score, reference)
+        for reference in _REFERENCES
+        for name, score in PAIRED.items()
+    }
 
 
 def metric(name: str) -> Metric:
-    """Entry of `METRICS`."""
-    return lookup(METRICS, name, "metric")
+    """Entry of `metrics`."""
+    return lookup(metrics(), name, "metric")
 
 
 def all_scores(outputs: Tensor, references: dict[str, Tensor]) -> dict[str, float]:
-    """Every metric of `METRICS` whose reference images there are, and large enough for it."""
+    """Every one of `metrics` whose reference images there are, and large enough for it."""
     return {
         name: entry(outputs, references[entry.reference])
-        for name, entry in METRICS.items()
+        for name, entry in metrics().items()
         if entry.reference in references and entry.score.applies(*outputs.shape[-2:])
     }

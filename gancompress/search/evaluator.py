@@ -14,12 +14,10 @@ from torch import Tensor
 from gancompress.data import Generator, ImageSet, Split, spread, translate_batches
 from gancompress.data.translation import PIECE
 from gancompress.elastic import Subnet, Supernet, ready_subnet
-from gancompress.metrics import METRICS, all_scores
+from gancompress.metrics import PAIRED, all_scores
 from gancompress.metrics.distances import (
     Estimate,
     RealSet,
-    frechet_estimate,
-    kernel_estimate,
     mean_estimate,
 )
 from gancompress.metrics.statistics import real_features
@@ -153,7 +151,7 @@ class Evaluator:
         )  # fmt: skip
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
-        """All metrics of `METRICS` that apply to one subnet."""
+        """All of `metrics` that apply to one subnet."""
         return all_scores(self.outputs(subnet), self.references)
 
     @cached_property
@@ -228,8 +226,8 @@ class Evaluator:
         if self.quality.network is not None:
             assert self.real is not None
             features = self.quality.network(outputs)
-            function = kernel_estimate if self.quality.name.startswith("kid") else frechet_estimate
-            return function(features, self.real.features)
+            assert self.quality.distance is not None
+            return self.quality.distance.estimate(features, self.real.features, 0)
         assert self.quality.per_image is not None
         return mean_estimate(
             self.quality.per_image(outputs, self.references[self.quality.reference])
@@ -243,9 +241,7 @@ def _add_beside(
         for short in BESIDE:
             name = f"{reference}_{short}"
             pairs = zip(outputs.split(PIECE), images.split(PIECE), strict=True)
-            found.setdefault(name, []).extend(
-                METRICS[name].score.per_image(*pair) for pair in pairs
-            )
+            found.setdefault(name, []).extend(PAIRED[short].per_image(*pair) for pair in pairs)
 
 
 class _Clock:

@@ -2,7 +2,7 @@
 
 | name | loss of one image, or of all |
 |---|---|
-| `teacher_mae`, `truth_ssim`, ... | entries of `gancompress.metrics.METRICS`, image by image |
+| `teacher_mae`, `truth_ssim`, ... | of `gancompress.metrics.PAIRED`, image by image |
 | `teacher_lpips[alex]`, `truth_lpips[squeeze]` | LPIPS, image by image |
 | `kid[NAME]`, `fid[NAME]` | distance to the real images of the target domain, all at once |
 """
@@ -18,16 +18,15 @@ import torch
 from torch import Tensor
 
 from gancompress.errors import ConfigError
-from gancompress.metrics import METRICS
+from gancompress.metrics import DISTANCES, SetDistance, metrics
 from gancompress.metrics.distances import RealSet
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import Lpips
-from gancompress.metrics.pixels import ms_ssim_applies
 from gancompress.tables import suggest
 
 PerImage = Callable[[Tensor, Tensor], Tensor]
 _LPIPS = re.compile(r"(teacher|truth)_lpips\[(\w+)\]")
-_DISTANCE = re.compile(r"(kid|fid)\[(.+)\]")
+_DISTANCE = re.compile(r"(\w+)\[(.+)\]")
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Quality:
         reference: teacher, truth or real: what images are compared with.
         per_image: Score of each image with its reference, or None for a distance between sets.
         network: Features of a distance between sets, or None.
+        distance: That distance, or None.
+        applies: Whether images of this height and width are large enough.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Quality:
     reference: str
     per_image: PerImage | None = None
     network: FeatureNetwork | None = None
+    distance: SetDistance | None = None
+    applies: Callable[[int, int], bool] = lambda height, width: True
 
     @property
     def sign(self) -> float:
@@ -82,14 +85,10 @@ class Quality:
         """
         if self.reference == "truth" and not paired:
             raise ConfigError(f"metric {self.name} needs paired data; choose a teacher_... metric")
-        if "ms_ssim" in self.name and side is not None and not ms_ssim_applies(side, side):
+        if side is not None and not self.applies(side, side):
             raise ConfigError(f"metric {self.name} needs larger images than {side}x{side}")
         if self.reference == "real" and not has_real:
             raise ConfigError(f"metric {self.name} needs real images of the target domain")
-
-    def distance(self, features: Tensor, real: RealSet) -> float:
-        """Of a set of features (N, D) float64; only for a distance between sets."""
-        return real.kernel(features) if self.name.startswith("kid") else real.frechet(features)
 
 
 def load_quality(
@@ -107,17 +106,20 @@ def load_quality(
         CheckpointError: The weights of its network cannot be had.
     """
     sources = sources or {}
-    if name in METRICS:
-        entry = METRICS[name]
-        return Quality(name, entry.lower_is_better, entry.reference, entry.score.per_image)
+    paired = metrics()
+    if name in paired:
+        score, reference = paired[name].score, paired[name].reference
+        per_image, applies = score.per_image, score.applies
+        return Quality(name, score.lower_is_better, reference, per_image, applies=applies)
     if match := _LPIPS.fullmatch(name):
         path = sources.get(match[2])
         lpips = Lpips(match[2], Path(path) if path else None, device)
         return Quality(name, True, match[1], lpips)
-    if match := _DISTANCE.fullmatch(name):
+    if (match := _DISTANCE.fullmatch(name)) and match[1] in DISTANCES:
         network = load_features(match[2], sources.get(match[2]), device)
-        return Quality(name, True, "real", None, network)
-    choices = (*METRICS, "teacher_lpips[alex]", "truth_lpips[alex]", "kid[NAME]", "fid[NAME]")
+        return Quality(name, True, "real", None, network, DISTANCES[match[1]])
+    sets = (f"{kind}[NAME]" for kind in DISTANCES)
+    choices = (*paired, "teacher_lpips[alex]", "truth_lpips[alex]", *sets)
     raise ConfigError(
         f"unknown metric '{name}'{suggest(name, choices)}\n  Choose from {', '.join(choices)}."
     )
@@ -159,4 +161,5 @@ class Measurement:
         if self.quality.network is None:
             return float(self.losses.mean())
         assert real is not None
-        return self.quality.sign * self.quality.distance(torch.cat(self.features), real)
+        assert self.quality.distance is not None
+        return self.quality.distance.of_features(real, torch.cat(self.features))
