@@ -104,7 +104,7 @@ def main() -> None:
     teacher = load_network(args.teacher).module
     evaluator = Evaluator.of_split(net, teacher, split, args.images, 4, CPU)
     work = Workload(net, network.stride, evaluator.size, len(evaluator.inputs), CPU)
-    evaluator.compiled = compile_subnets(work, "auto", "float32")
+    evaluator = evaluator.compiled_as(compile_subnets(work, "auto", "float32"))
     print(f"{len(problem.fitting):,} of {net.space.size:,} subnets fit {limit:.3g} MACs; "
           f"{len(evaluator.inputs)} images at {args.size}x{args.size}", flush=True)  # fmt: skip
     losses = evaluate(problem, evaluator, args.table)

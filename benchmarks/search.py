@@ -27,7 +27,7 @@ import statistics
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,13 +146,12 @@ def main() -> None:
     net, stride, subnets = load_space(args, network)
     split = load_split(DataOptions(root=args.data, mode="unpaired"), "search", args.size)
     evaluator = Evaluator.of_split(net, network.module, split, args.images, 2, CPU)
-    evaluator.quality = load_quality(f"fid[{name}]", {name: source})
+    evaluator = replace(evaluator, quality=load_quality(f"fid[{name}]", {name: source}))
     evaluator.references  # noqa: B018  # computed at the first use
     work = Workload(net, stride, evaluator.size, len(evaluator.inputs), CPU)
     runtime = args.runtime or ("auto" if args.precision == "float32" else "openvino")
     compiled = compile_subnets(work, runtime, args.precision)
-    if compiled is not None:
-        evaluator.accelerate(compiled)
+    evaluator = evaluator.compiled_as(compiled)
     assert evaluator.real is not None
     real = evaluator.real.features.numpy()
     moments = real.mean(0), np.cov(real, rowvar=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,7 @@ def test_a_search_goes_by_a_paired_score_and_an_evaluation_shows_it(
     generator = tiny_generator().eval()
     net = Supernet(generator, torch.empty(1, 3, 32, 32), (0.5, 1.0), 2).eval()
     subnet, quality = net.space.largest(), load_quality(f"truth_{name}")
-    made = Evaluator.of_split(net, generator, split, None, 1, CPU)
-    made.quality = quality
+    made = replace(Evaluator.of_split(net, generator, split, None, 1, CPU), quality=quality)
     trial = made.measure(subnet)
     images = evaluated_images(split, {"output": generator}, 2, CPU)
     score = all_scores_of(images, Instruments())["output"][f"truth_{name}"]
@@ -139,7 +139,7 @@ def test_a_search_goes_by_a_distance_and_an_evaluation_shows_it(name: str, tmp_p
     net = Supernet(generator, torch.empty(1, 3, 32, 32), (0.5, 1.0), 2).eval()
     title = f"{name}[tiny]"
     made = Evaluator.of_split(net, generator, split, None, 1, CPU)
-    made.quality = load_quality(title, TINY)
+    made = replace(made, quality=load_quality(title, TINY))
     trial = made.measure(net.space.largest())
     images = evaluated_images(split, {"output": generator}, 2, CPU)
     instruments = Instruments([load_features("tiny", TINY["tiny"])])

@@ -93,9 +93,9 @@ def images(count: int = COUNT) -> Tensor:
 
 
 def evaluator(net: Supernet, quality: Quality | None = None) -> Evaluator:
-    made = Evaluator(net, lambda x: -x, images(), None, 2, CPU)
-    made.quality = quality or made.quality
-    return made
+    quality = quality or load_quality("teacher_mae")
+    real = None if quality.network is None else RealSet(quality.network(255 - images()))
+    return Evaluator(net, lambda x: -x, images(), None, 2, CPU, quality=quality, known_real=real)
 
 
 def compiled(models: OnnxSubnets, name: str) -> CompiledSubnets:
@@ -118,12 +118,8 @@ def test_a_distance_between_sets_is_that_of_eager(
 ) -> None:
     quality = load_quality("fid[tiny]", {"tiny": "test_features:Tiny"})
     slow, runtime = evaluator(net, quality), load_runtime(name)
-    fast = evaluator(net, accelerated(quality, runtime, SIZE))
-    fast.compiled = CompiledSubnets(models, runtime, SIZE, runtime)
+    fast = slow.compiled_as(CompiledSubnets(models, runtime, SIZE, runtime))
     assert fast.runtime == runtime.label  # the features, too
-    assert quality.network is not None
-    for made in (slow, fast):
-        made.__dict__["real"] = RealSet(quality.network(255 - images()))
     subnet = net.space.largest()
     assert fast.measure(subnet).loss == pytest.approx(slow.measure(subnet).loss, rel=1e-4)
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -434,9 +435,7 @@ def test_metric_against_the_truth_needs_pairs(
     of_split = Evaluator.of_split
 
     def without_truth(*args: Any) -> Evaluator:
-        evaluator = of_split(*args)
-        evaluator.truth = None
-        return evaluator
+        return replace(of_split(*args), truth=None)
 
     monkeypatch.setattr(Evaluator, "of_split", without_truth)
     with pytest.raises(ConfigError, match="metric truth_psnr needs paired data"):

@@ -346,10 +346,11 @@ def _previews(
     """What members of the fronts make of a few of the unseen images."""
     net, _ = load_supernet(stages.supernet.run, stages.trusted)
     judge = finished.evaluator
-    evaluator = replace(judge, net=net.to(judge.device))
+    batches: list[Tensor] = []
     if norms_with_statistics(net.generator):
-        batches = calibration_batches(stages.supernet.data, judge.device, finished.splits)
-        evaluator.calibration = list(batches)
+        data = stages.supernet.data
+        batches = list(calibration_batches(data, judge.device, finished.splits))
+    evaluator = replace(judge, net=net.to(judge.device), calibration=batches)
     return previews(evaluator, front_subnets(result))
 
 

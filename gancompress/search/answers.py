@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -64,9 +65,9 @@ def _on_all_images(options: SearchOptions, plan: Plan, own: Evaluator) -> Evalua
     if len(split.inputs) == len(own.inputs):
         return exact
     whole = Evaluator.of_split(own.net, own.teacher, split, None, own.batch_size, own.device)
-    whole.quality, whole.calibration = exact.quality, own.calibration
-    whole.compiled = exact.compiled
-    return whole
+    return replace(
+        whole, quality=exact.quality, calibration=own.calibration, compiled=exact.compiled
+    )
 
 
 def answers(

@@ -32,11 +32,12 @@ PARTS = ("forward", "features", "distance")  # of the seconds that an evaluation
 SEGMENT = 64  # images that are held as floats at once
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Evaluator:
     """Translates a set of images and scores what comes out.
 
-    The teacher runs once, at the first use; inputs, references and real features stay in memory.
+    It never changes; one with another score, runtime or calibration is made by `replace`. The
+    teacher runs once, at the first use; inputs, references and real features stay in memory.
     Images come in one shuffled order, so that the first of them stand for all.
 
     Attributes:
@@ -51,6 +52,7 @@ class Evaluator:
         targets: Real images of the target domain, for distances between sets.
         compiled: Subnets in a faster runtime; they run in eager PyTorch by default.
         exact_quality: The score in float32, where `quality` computes in fewer bits.
+        known_real: Features of the real images, where they need not be computed from `targets`.
     """
 
     net: Supernet
@@ -64,7 +66,13 @@ class Evaluator:
     targets: ImageSet | None = None
     compiled: CompiledSubnets | None = None
     exact_quality: Quality | None = None
+    known_real: RealSet | None = None
     _references: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise unless the score can be measured on these images; see `Quality.check`."""
+        has_real = self.targets is not None or self.known_real is not None
+        self.quality.check(self.truth is not None, has_real, min(self.size))
 
     @classmethod
     def of_split(
@@ -94,13 +102,15 @@ class Evaluator:
         label = self.compiled.runtime.label
         return f"{label}, features in eager" if self.quality.is_eager else label
 
-    def accelerate(self, compiled: CompiledSubnets) -> None:
-        """Have subnets and the network of the score run in a runtime."""
-        plain, self.compiled = self.quality, compiled
-        self.quality = self.exact_quality = accelerated(plain, compiled.exact, self.size)
-        if compiled.runtime is not compiled.exact and plain.network is not None:
-            fast = accelerated(plain, compiled.runtime, self.size)
-            self.quality = self.exact_quality if fast.is_eager else fast
+    def compiled_as(self, compiled: CompiledSubnets | None) -> Evaluator:
+        """The same evaluator with subnets and the network of the score in a runtime, if any."""
+        if compiled is None:
+            return self
+        quality = exact = accelerated(self.quality, compiled.exact, self.size)
+        if compiled.runtime is not compiled.exact and self.quality.network is not None:
+            fast = accelerated(self.quality, compiled.runtime, self.size)
+            quality = exact if fast.is_eager else fast
+        return replace(self, compiled=compiled, quality=quality, exact_quality=exact)
 
     def in_float32(self) -> Evaluator:
         """The same evaluator in float32; itself where it computes so."""
@@ -122,9 +132,9 @@ class Evaluator:
     @cached_property
     def real(self) -> RealSet | None:
         """Features of the real images where the score needs them."""
-        if self.quality.network is None:
-            return None
-        assert self.targets is not None  # see `check`
+        if self.quality.network is None or self.known_real is not None:
+            return self.known_real
+        assert self.targets is not None  # see `Quality.check`
         eager = replace(self.quality.network, compiled=None)  # the cache knows no runtimes
         return RealSet(real_features(eager, self.targets))
 
@@ -157,10 +167,6 @@ class Evaluator:
     @cached_property
     def _order(self) -> Tensor:
         return torch.randperm(len(self.inputs), generator=torch.Generator().manual_seed(ORDER_SEED))
-
-    def check(self) -> None:
-        """Raise unless the score can be measured on these images; see `Quality.check`."""
-        self.quality.check(self.truth is not None, self.targets is not None, min(self.size))
 
     def prepare(self) -> None:
         """Compute what all evaluations share: references and real features.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -179,22 +179,19 @@ def open_evaluator(options: SearchOptions, plan: Plan, device: torch.device) -> 
         options.batch_size,
         device,
     )
+    calibration: list[Tensor] = []
     if norms_with_statistics(plan.net.generator):
         splits = run_splits(options.supernet, before.data)
-        evaluator.calibration = list(calibration_batches(before.data, device, splits))
-    _equip(evaluator, options, plan)
-    evaluator.check()
-    return evaluator
+        calibration = list(calibration_batches(before.data, device, splits))
+    evaluator = replace(evaluator, quality=plan.quality, calibration=calibration)
+    return _compiled(evaluator, options, plan)
 
 
-def _equip(evaluator: Evaluator, options: SearchOptions, plan: Plan) -> None:
-    """Give an evaluator its score and runtime."""
-    evaluator.quality = plan.quality
+def _compiled(evaluator: Evaluator, options: SearchOptions, plan: Plan) -> Evaluator:
+    """The evaluator in the runtime that the options ask for."""
     size, count, device = evaluator.size, len(evaluator.inputs), evaluator.device
     work = Workload(plan.net, plan.network.stride, size, count, device)
-    compiled = compile_subnets(work, options.runtime, options.precision)
-    if compiled is not None:
-        evaluator.accelerate(compiled)
+    return evaluator.compiled_as(compile_subnets(work, options.runtime, options.precision))
 
 
 def save_evaluator(
@@ -240,12 +237,11 @@ def load_evaluator(path: Path) -> Evaluator:
         options.batch_size,
         device,
         [batch.to(device) for batch in named("calibration ").values()],
+        plan.quality,
+        known_real=RealSet(tensors["real"]) if "real" in tensors else None,
         _references=references,
     )
-    if "real" in tensors:
-        evaluator.real = RealSet(tensors["real"])
-    _equip(evaluator, options, plan)
-    return evaluator
+    return _compiled(evaluator, options, plan)
 
 
 def _not_needed(_: Tensor) -> Tensor:
