@@ -41,7 +41,7 @@ from gancompress.cli.context import choose_device
 from gancompress.config import SamplingOptions, SupernetOptions, load_options
 from gancompress.cost import format_count
 from gancompress.data import load_split
-from gancompress.elastic import Supernet
+from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.errors import ConfigError, GanCompressError
 from gancompress.metrics import PAIRED
 from gancompress.metrics.perceptual import Lpips
@@ -261,14 +261,14 @@ class Judge:
 
     def _measured(self, run: Path, text: str, modules: tuple[str, ...]) -> dict[str, float]:
         network = load_model(run, text, trusted=modules)
-        net = Supernet(network.module, torch.empty(network.example_shape), widths=(1.0,))
         made = self.evaluator.translate(network.module.to(self.device))
         wanted = self.evaluator.references["teacher"]
         scores = {name: PAIRED[name].per_image(made, wanted) for name in ("psnr", "mae")}
         scores[self.lpips.name] = self.lpips(made, wanted)
         means = {name: float(values.mean()) for name, values in scores.items()}
         side = self.evaluator.size[0]
-        facts = {"macs": net.macs(net.space.largest(), side), "seconds": seconds_per_image(run)}
+        macs = NetworkCosts(network.module, network.example_shape).macs(side)
+        facts = {"macs": macs, "seconds": seconds_per_image(run)}
         return {**means, **facts, "side": side, "images": len(made)}
 
 

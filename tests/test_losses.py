@@ -29,7 +29,7 @@ from gancompress.losses import (
 )
 from gancompress.losses.perceptual import PerceptualLoss
 from gancompress.losses.pool import ImagePool
-from gancompress.metrics import all_scores, metric, metrics
+from gancompress.metrics import all_scores, metric, paired_names
 from gancompress.search.log import TrialLog
 from gancompress.search.trials import Trial, pareto_front
 
@@ -251,7 +251,7 @@ def test_scores_are_those_whose_references_there_are() -> None:
     tiny = {name: images[..., :10] for name, images in both.items()}  # SSIM needs 11
     assert set(all_scores(outputs[..., :10], tiny)) == {n for n in small if "ssim" not in n}
     large = {name: images.repeat(1, 1, 11, 15) for name, images in both.items()}
-    assert set(all_scores(outputs.repeat(1, 1, 11, 15), large)) == set(metrics())
+    assert set(all_scores(outputs.repeat(1, 1, 11, 15), large)) == set(paired_names())
     with pytest.raises(ConfigError, match="unknown metric 'fid'"):
         metric("fid")
 

@@ -12,7 +12,7 @@ from gancompress.checkpoint.network import Network, build_network
 from gancompress.checkpoint.resolve import Model
 from gancompress.cli.context import Context, model_of
 from gancompress.cli.files import refuse_options
-from gancompress.cli.subjects import NetworkSubject, Size, Subject, open_subject
+from gancompress.cli.subjects import Size, Subject, network_subject, open_subject
 from gancompress.cost import Comparison, Latency, Timings, format_count, time_calls
 from gancompress.cost.latency import MIN_ROUNDS
 from gancompress.errors import ConfigError
@@ -129,10 +129,10 @@ def _subject(args: Any, threads: int) -> Subject:
     if args.generator is not None:
         options = {"name": args.generator, "ngf": args.ngf or 64, "norm": args.norm or "instance"}
         network = build_network({"generator": options}, "--generator")
-        return NetworkSubject(f"--generator {args.generator}", network)
+        return network_subject(f"--generator {args.generator}", network)
     module = build_config(args.config_str, args.ngf, args.legacy).eval()
     network = Network(module, {"config": args.config_str}, CONFIG_STRIDE, "--config-str")
-    return NetworkSubject(f"--config-str {args.config_str}", network)
+    return network_subject(f"--config-str {args.config_str}", network)
 
 
 def _image_size(text: str | None, subjects: list[Subject]) -> Size:
@@ -171,7 +171,7 @@ def _counted(subject: Subject, size: Size, device: torch.device, threads: int) -
         size_mb=subject.size_bytes / 1e6,
         size_of=subject.size_of,
         threads=threads,
-        runtime=f"{subject.runtime}, {subject.place(device)}",
+        runtime=f"{subject.runtime}, {'cpu' if subject.is_file else device}",
     )
 
 

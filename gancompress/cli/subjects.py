@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from gancompress.runtimes import FileGenerator, OnnxGenerator
 Size = tuple[int, int]
 
 
-class Subject(ABC):
+@dataclass(frozen=True)
+class Subject:
     """A generator whose costs are asked.
 
     Attributes:
@@ -33,6 +33,10 @@ class Subject(ABC):
         size_bytes: Of its file, or of the file that it would take.
         size_of: Which of the two.
         runtime: What it runs in.
+        counts: Parameters, and MACs of one image of a size: true, and as the papers count.
+        peak_bytes: Most activations that live at one time; None where a runtime plans its memory.
+        call: For a size and a device what translates one image, and returns when that is done.
+        is_file: Whether it computes on the CPU, whatever the device.
     """
 
     name: str
@@ -42,137 +46,102 @@ class Subject(ABC):
     size_bytes: int
     size_of: str
     runtime: str
-
-    @abstractmethod
-    def counts(self, size: Size) -> tuple[int, int, int]:
-        """Parameters, and MACs of one image: true, and as the papers count."""
-
-    @abstractmethod
-    def peak_bytes(self, size: Size) -> int | None:
-        """Most activations that live at one time, where that can be known."""
-
-    def place(self, device: torch.device) -> str:
-        """Where it runs when a command computes on `device`."""
-        return str(device)
-
-    @abstractmethod
-    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
-        """Translates one image, and returns when that is done.
-
-        Raises:
-            CheckpointError: It does not run at this size.
-        """
+    counts: Callable[[Size], tuple[int, int, int]]
+    peak_bytes: Callable[[Size], int | None]
+    call: Callable[[Size, torch.device], Callable[[], object]]
+    is_file: bool = False
 
 
-class NetworkSubject(Subject):
+def network_subject(name: str, network: Network) -> Subject:
     """A network in PyTorch.
 
-    Args:
-        name: As the user named it.
-        network: The network.
+    Raises:
+        TraceError: Its channels cannot be followed.
     """
+    costs = NetworkCosts(network.module, network.example_shape)
+    module, channels = network.module, network.input_nc
+    file = Path(network.source)
+    is_kept = file.is_file() and "space" not in network.header
 
-    def __init__(self, name: str, network: Network) -> None:
-        self.name, self.body = name, network
-        self.network, self.stride = _kind(network), network.stride
-        self.image_size = _square(network.header.get("image_size"))
-        self.runtime = f"eager PyTorch {torch.__version__}"
-        file = Path(network.source)
-        if file.is_file() and "space" not in network.header:
-            self.size_bytes, self.size_of = file.stat().st_size, file.name
-        else:
-            self.size_bytes = self._costs.weight_bytes
-            self.size_of = "as safetensors, without the header"
+    def call(size: Size, device: torch.device) -> Callable[[], object]:
+        placed, image = module.to(device), _noise(channels, size).to(device)
 
-    @cached_property
-    def _costs(self) -> NetworkCosts:
-        return NetworkCosts(self.body.module, self.body.example_shape)
+        def translate() -> None:
+            placed(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
 
-    def counts(self, size: Size) -> tuple[int, int, int]:
-        """See `Subject`."""
-        return self._costs.params, self._costs.macs(size), self._costs.macs(size, paper=True)
+        return translate
 
-    def peak_bytes(self, size: Size) -> int | None:
-        """See `Subject`."""
-        return peak_activation_bytes(self.body.module, (1, self.body.input_nc, *size))
-
-    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
-        """See `Subject`."""
-        module = self.body.module.to(device)
-        image = _noise(self.body.input_nc, size).to(device)
-        if device.type != "cuda":
-            return lambda: module(image)
-
-        def call() -> None:
-            module(image)
-            torch.cuda.synchronize(device)
-
-        return call
+    return Subject(
+        name,
+        _kind(network),
+        network.stride,
+        _square(network.header.get("image_size")),
+        file.stat().st_size if is_kept else costs.weight_bytes,
+        file.name if is_kept else "as safetensors, without the header",
+        f"eager PyTorch {torch.__version__}",
+        lambda size: (costs.params, costs.macs(size), costs.macs(size, paper=True)),
+        lambda size: peak_activation_bytes(module, (1, channels, *size)),
+        call,
+    )
 
 
-class FileSubject(Subject):
-    """An exported file, which computes on the CPU.
+def file_subject(file: FileGenerator) -> Subject:
+    """An exported file."""
+    subnet, channels = file.header.get("subnet"), 3
+    image_size = _square(file.header.get("image_size"))
+    if isinstance(file, OnnxGenerator):
+        _, own, height, width = file.shape
+        channels = own or 3
+        image_size = (height, width) if height and width else image_size
 
-    Args:
-        file: The file.
+    def call(size: Size, _: torch.device) -> Callable[[], object]:
+        image = _noise(channels, size)
+        file(image)  # tells whether it runs at this size
+        return lambda: file(image)
+
+    return Subject(
+        str(file.path),
+        f"{file.kind}, subnet {subnet}" if subnet else file.kind,
+        file.stride,
+        image_size,
+        sum(path.stat().st_size for path in file.files),
+        " + ".join(path.name for path in file.files),
+        file.runtime,
+        lambda size: _file_counts(file, size),
+        lambda size: None,
+        call,
+        is_file=True,
+    )
+
+
+def _file_counts(file: FileGenerator, size: Size) -> tuple[int, int, int]:
+    """See `Subject`.
+
+    Raises:
+        CheckpointError: Neither the graph nor the header tells.
     """
-
-    def __init__(self, file: FileGenerator) -> None:
-        self.name, self.body, self.stride = str(file.path), file, file.stride
-        subnet = file.header.get("subnet")
-        self.network = f"{file.kind}, subnet {subnet}" if subnet else file.kind
-        self.image_size, self.channels = _square(file.header.get("image_size")), 3
-        if isinstance(file, OnnxGenerator):
-            _, channels, height, width = file.shape
-            self.channels = channels or 3
-            if height and width:
-                self.image_size = (height, width)
-        self.size_bytes = sum(path.stat().st_size for path in file.files)
-        self.size_of = " + ".join(path.name for path in file.files)
-        self.runtime = file.runtime
-
-    def counts(self, size: Size) -> tuple[int, int, int]:
-        """See `Subject`.
-
-        Raises:
-            CheckpointError: Neither the graph nor the header tells.
-        """
-        if isinstance(self.body, OnnxGenerator):
-            costs = onnx_costs(self.body.path, size)
-            return costs.params, costs.macs, costs.macs_paper
-        try:
-            told = self.body.header["costs"]
-            params, side, *macs = (
-                int(told[key]) for key in ("params", "side", "macs", "macs_paper")
-            )
-        except (KeyError, TypeError, ValueError):
-            raise CheckpointError(
-                f"{self.name} does not say its MACs\n  Profile the generator that it is made of"
-            ) from None
-        true, paper = (each * size[0] * size[1] // side**2 for each in macs)
-        return params, true, paper
-
-    def peak_bytes(self, size: Size) -> int | None:
-        """Not known: the runtime plans its memory itself."""
-        return None
-
-    def place(self, device: torch.device) -> str:
-        """On the CPU, whatever the device."""
-        return "cpu"
-
-    def call(self, size: Size, device: torch.device) -> Callable[[], object]:
-        """See `Subject`."""
-        image = _noise(self.channels, size)
-        self.body(image)
-        return lambda: self.body(image)
+    if isinstance(file, OnnxGenerator):
+        costs = onnx_costs(file.path, size)
+        return costs.params, costs.macs, costs.macs_paper
+    try:
+        told = file.header["costs"]
+        params, side, *macs = (int(told[key]) for key in ("params", "side", "macs", "macs_paper"))
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{file.path} does not say its MACs\n  Profile the generator that it is made of"
+        ) from None
+    true, paper = (each * size[0] * size[1] // side**2 for each in macs)
+    return params, true, paper
 
 
 def open_subject(model: Model, threads: int) -> Subject:
     """Any MODEL; see `Model.open`."""
     opened = model.open(threads, calibrate=False)
     if isinstance(opened, FileGenerator):
-        return FileSubject(opened)
-    return NetworkSubject(str(model.path), opened)
+        return file_subject(opened)
+    return network_subject(str(model.path), opened)
 
 
 def _kind(network: Network) -> str:

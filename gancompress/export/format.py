@@ -10,10 +10,15 @@ from gancompress.checkpoint.network import Network
 from gancompress.data import Generator
 from gancompress.export.job import ExportOptions, Job
 from gancompress.export.rewrites import Trial
+from gancompress.runtimes import FILES
 
 TOLERANCE = 1e-3  # of images in [-1, 1]
 INT8_PSNR_DB = 25.0
 """Least accepted; the published horse2zebra generator has 27 on its worst of 16 photos."""
+
+
+def _read_by_suffix(path: Path, _: Network) -> Generator:
+    return FILES[path.suffix](path, None, True)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Format:
     Attributes:
         suffix: Of its name.
         write: Writes it, and says which rewrites were tried.
-        read: From a path to a callable that runs the file by itself.
+        read: From a path to a callable that runs the file; that of `FILES` by default.
         runtime: The package that runs it.
         tolerance: Largest accepted difference to the generator in memory.
         min_psnr_db: Least accepted PSNR to it, where that decides instead.
@@ -35,7 +40,7 @@ class Format:
 
     suffix: str
     write: Callable[[Path, Job], list[Trial]]
-    read: Callable[[Path, Network], Generator]
+    read: Callable[[Path, Network], Generator] = _read_by_suffix
     runtime: str = "torch"
     tolerance: float = TOLERANCE
     min_psnr_db: float | None = None

@@ -58,16 +58,11 @@ def _write_int8(path: Path, job: Job) -> list[Trial]:
     return trials
 
 
-def _read(path: Path, _: object) -> Generator:
-    return OnnxGenerator(path)
-
-
-ONNX = Format(".onnx", _write, _read, "onnxruntime", is_graph=True)
+ONNX = Format(".onnx", _write, runtime="onnxruntime", is_graph=True)
 ONNX_INT8 = Format(
     ".int8.onnx",
     _write_int8,
-    _read,
-    "onnxruntime",
+    runtime="onnxruntime",
     min_psnr_db=INT8_PSNR_DB,
     is_calibrated=True,
     is_graph=True,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import onnx
 
-from gancompress.data import Generator
 from gancompress.errors import ConfigError
 from gancompress.export.format import INT8_PSNR_DB, Format
 from gancompress.export.job import ExportOptions, Job
@@ -55,10 +54,6 @@ def _write(path: Path, job: Job, precision: str = "float32", is_int8: bool = Fal
     return trials
 
 
-def _read(path: Path, _: object) -> Generator:
-    return OpenVinoGenerator(path)
-
-
 def _require(options: ExportOptions) -> None:
     if options.rewrite == "browser":
         raise ConfigError("--rewrite browser is for --to onnx alone")
@@ -68,8 +63,7 @@ def _require(options: ExportOptions) -> None:
 OPENVINO = Format(
     ".xml",
     _write,
-    _read,
-    "openvino",
+    runtime="openvino",
     companions=(".bin",),
     is_graph=True,
     require=_require,

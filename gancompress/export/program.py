@@ -16,7 +16,7 @@ from gancompress.export.job import Job
 from gancompress.export.onnx import describe_floats
 from gancompress.export.rewrites import Trial
 from gancompress.runtimes.interface import HEADER
-from gancompress.runtimes.program import ProgramGenerator, without_warnings
+from gancompress.runtimes.program import without_warnings
 
 
 def export_program(path: Path, module: nn.Module, stride: int, header: dict[str, Any]) -> None:
@@ -53,4 +53,4 @@ def _write(path: Path, job: Job) -> list[Trial]:
     return []
 
 
-PT2 = Format(".pt2", _write, lambda path, _: ProgramGenerator(path, allow_code=True))
+PT2 = Format(".pt2", _write)

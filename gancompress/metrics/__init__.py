@@ -47,6 +47,10 @@ class PairedScore:
     lower_is_better: bool
     applies: Callable[[int, int], bool] = lambda height, width: True
 
+    def __call__(self, images: Tensor, others: Tensor) -> float:
+        """Mean over all images."""
+        return float(self.per_image(images, others).mean())
+
 
 def _holds_window(height: int, width: int) -> bool:
     return min(height, width) >= WINDOW
@@ -88,49 +92,27 @@ DISTANCES: dict[str, SetDistance] = {
 """Names of scores are these with the features' name, such as `kid[inception]`."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A score of a generator's outputs that a search can go by: a mean over images.
-
-    Attributes:
-        score: What is measured on every image.
-        reference: Whose images the outputs are compared with.
-    """
-
-    score: PairedScore
-    reference: Reference
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Direction."""
-        return self.score.lower_is_better
-
-    def __call__(self, outputs: Tensor, references: Tensor) -> float:
-        """Mean over all images, (N, C, H, W) uint8 each."""
-        return float(self.score.per_image(outputs, references).mean())
+REFERENCES: tuple[Reference, ...] = ("teacher", "truth")
+"""Whose images outputs are compared with; names of scores begin with it: `teacher_mae`."""
 
 
-_REFERENCES: tuple[Reference, ...] = ("teacher", "truth")
+def paired_names() -> list[str]:
+    """Every paired score against every reference."""
+    return [f"{reference}_{name}" for reference in REFERENCES for name in PAIRED]
 
 
-def metrics() -> dict[str, Metric]:
-    """Every paired score with every reference, such as `teacher_mae`."""
-    return {
-        f"{reference}_{name}": Metric(score, reference)
-        for reference in _REFERENCES
-        for name, score in PAIRED.items()
-    }
-
-
-def metric(name: str) -> Metric:
-    """Entry of `metrics`."""
-    return lookup(metrics(), name, "metric")
+def metric(name: str) -> PairedScore:
+    """The score of a name such as `teacher_mae`."""
+    lookup(dict.fromkeys(paired_names()), name, "metric")
+    return PAIRED[name.partition("_")[2]]
 
 
 def all_scores(outputs: Tensor, references: dict[str, Tensor]) -> dict[str, float]:
-    """Every one of `metrics` whose reference images there are, and large enough for it."""
+    """Means of every paired score that there are references and large enough images for."""
     return {
-        name: entry(outputs, references[entry.reference])
-        for name, entry in metrics().items()
-        if entry.reference in references and entry.score.applies(*outputs.shape[-2:])
+        f"{reference}_{name}": score(outputs, references[reference])
+        for reference in REFERENCES
+        if reference in references
+        for name, score in PAIRED.items()
+        if score.applies(*outputs.shape[-2:])
     }

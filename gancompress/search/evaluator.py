@@ -161,7 +161,7 @@ class Evaluator:
         )  # fmt: skip
 
     def scores(self, subnet: Subnet) -> dict[str, float]:
-        """All of `metrics` that apply to one subnet."""
+        """All paired scores that apply to one subnet."""
         return all_scores(self.outputs(subnet), self.references)
 
     @cached_property

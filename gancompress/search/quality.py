@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gancompress.errors import ConfigError
-from gancompress.metrics import DISTANCES, SetDistance, metrics
+from gancompress.metrics import DISTANCES, SetDistance, metric, paired_names
 from gancompress.metrics.distances import RealSet
 from gancompress.metrics.features import FeatureNetwork, load_features
 from gancompress.metrics.perceptual import Lpips
@@ -106,9 +106,8 @@ def load_quality(
         CheckpointError: The weights of its network cannot be had.
     """
     sources = sources or {}
-    paired = metrics()
-    if name in paired:
-        score, reference = paired[name].score, paired[name].reference
+    if name in paired_names():
+        score, reference = metric(name), name.partition("_")[0]
         per_image, applies = score.per_image, score.applies
         return Quality(name, score.lower_is_better, reference, per_image, applies=applies)
     if match := _LPIPS.fullmatch(name):
@@ -119,7 +118,7 @@ def load_quality(
         network = load_features(match[2], sources.get(match[2]), device)
         return Quality(name, True, "real", None, network, DISTANCES[match[1]])
     sets = (f"{kind}[NAME]" for kind in DISTANCES)
-    choices = (*paired, "teacher_lpips[alex]", "truth_lpips[alex]", *sets)
+    choices = (*paired_names(), "teacher_lpips[alex]", "truth_lpips[alex]", *sets)
     raise ConfigError(
         f"unknown metric '{name}'{suggest(name, choices)}\n  Choose from {', '.join(choices)}."
     )
