@@ -933,8 +933,9 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wo
 
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
+        is_bundle = bool(arguments) and (Path(arguments[0]) / NAME).is_file()
         try:
-            code = main(["demo", *map(str, arguments), "--module", TINY])
+            code = main(["demo", *map(str, arguments), *([] if is_bundle else ["--module", TINY])])
         except SystemExit as end:
             code = int(end.code or 0)
         captured = capsys.readouterr()
