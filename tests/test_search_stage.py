@@ -518,7 +518,9 @@ def test_scores_of_batch_norm_subnets_are_those_of_the_loaded_ones(
         assert trial.scores == pytest.approx(expected, rel=1e-3)
 
 
-def test_finetuned_subnet_with_batch_norms_loads(unet_run: Path, tmp_path: Path) -> None:
+def test_finetuned_subnet_with_batch_norms_loads_with_statistics_of_many_images(
+    unet_run: Path, tmp_path: Path
+) -> None:
     net, _ = load_supernet(unet_run)
     subnet = str(net.space.smallest())
     sets = (*QUICK, "loss.lambda_distill=0")
@@ -528,3 +530,6 @@ def test_finetuned_subnet_with_batch_norms_loads(unet_run: Path, tmp_path: Path)
         image = module(torch.zeros(1, 3, 64, 64))
     assert image.isfinite().all()
     assert sum(p.numel() for p in module.parameters()) == net.num_parameters(net.space.smallest())
+    found, kept = module.state_dict(), load_network(tmp_path).module.state_dict()
+    differing = {name for name in found if not torch.equal(found[name], kept[name])}
+    assert differing == {name for name in found if ".running_" in name or "_tracked" in name}

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from gancompress.cli.context import Context, check_modules, choose_device, warn
+from gancompress.cli.context import Context, check_modules, choose_device, speaks, warn
 from gancompress.cli.parser import COMMANDS, load, make_parser
 from gancompress.errors import GanCompressError
 
@@ -18,7 +18,8 @@ from gancompress.errors import GanCompressError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = make_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    level = logging.WARNING if speaks() else logging.ERROR  # one warning, however many ranks
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
         with _terminations_interrupt():
