@@ -11,6 +11,9 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["gancompress", "gancompress.*"]),
+    # so that an editable install puts this folder on the path: what setuptools does otherwise is
+    # asked after the path, where a clone called gancompress is found as an empty package
+    package_dir={"": "."},
     package_data={
         "gancompress": [
             "py.typed",

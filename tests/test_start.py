@@ -1,9 +1,13 @@
-"""What is imported when: starting is quick, and every name of the package is there."""
+"""What is imported when, and from where: starting is quick, every public name is there."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +86,24 @@ def test_help_lists_the_names_of_tables(capsys: pytest.CaptureFixture[str]) -> N
         main(["export", "--help"])
     words = capsys.readouterr().out.replace(",", " ").replace(".", " ").split()
     assert {*FORMATS, "float16", "browser"} <= set(words)
+
+
+def test_package_is_found_from_the_folder_beside_a_clone_of_its_name(tmp_path: Path) -> None:
+    """In an editable install; there, the clone itself could pass for a package without modules."""
+    clone, installed = tmp_path / "gancompress", tmp_path / "site"
+    shutil.copytree(REPOSITORY / "gancompress", clone / "gancompress", ignore=lambda *_: {"web"})
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, clone)
+    build = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(installed)
+    code = (
+        "import site, sys; site.addsitedir(sys.argv[1]); import gancompress as g; print(g.__file__)"
+    )
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", code, installed],
+        cwd=tmp_path, env=environment, text=True, capture_output=True,
+    )  # fmt: skip
+    assert ended.stdout.strip() == str(clone / "gancompress" / "__init__.py"), ended.stderr
