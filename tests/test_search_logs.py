@@ -253,7 +253,7 @@ def test_the_benchmark_of_searchers_reads_logs(tmp_path: Path) -> None:
         (["trials=[/nowhere.jsonl]"], r"no log of trials /nowhere\.jsonl"),
         (["runtime=onnxruntime", "precision=bfloat16"], "precision=bfloat16 needs"),
         (["metric=kid[tiny]"], "unknown features 'tiny'"),
-        (["searcher.mutate_prob=0.1"], r"searcher\.mutate_prob: random does not take it"),
+        (["searcher.mutate_prob=0.1"], r"searcher\.mutate_prob has no effect on random"),
     ],
 )
 def test_a_refused_option_leaves_the_result_alone(

@@ -31,7 +31,6 @@ from gancompress.search.searchers import (
     RandomSearch,
     Searcher,
     generation_rng,
-    make_searcher,
 )
 from gancompress.search.searchers.acquisition import StepFront
 from gancompress.search.searchers.base import Archive, first_generation
@@ -103,37 +102,42 @@ def simulate(name: str, problem: Problem, seed: int, generations: int) -> list[F
 # -- options --------------------------------------------------------------------------------
 
 
-def options(**given: object) -> SearcherOptions:
-    return SearcherOptions.model_validate(given)
+def chosen(**given: object) -> SearcherOptions:
+    raw = {"run": "run", "supernet": "supernet", "searcher": given}
+    return build(SearchOptions, raw, "search.yaml").searcher
 
 
 @every_searcher
 def test_a_searcher_takes_its_own_options_alone(name: str) -> None:
-    assert make_searcher(options(name=name, generation=7)).generation == 7
+    assert chosen(name=name, generation=7) == SEARCHERS[name](name=name, generation=7)
     takes = ", ".join(SEARCHERS[name].model_fields)
-    with pytest.raises(ConfigError, match=rf"searcher\.radius: {name} does not take it\n.*{takes}"):
-        make_searcher(options(name=name, radius=3))
-    with pytest.raises(ConfigError, match=r"generation: .*greater than or equal to 1, got 0"):
-        make_searcher(options(name=name, generation=0))
+    wanted = rf"search\.yaml: searcher\.radius has no effect on {name}, which takes {takes}"
+    with pytest.raises(ConfigError, match=wanted):
+        chosen(name=name, radius=3)
+    wanted = r"search\.yaml: searcher\.generation: .*greater than or equal to 1, got 0"
+    with pytest.raises(ConfigError, match=wanted):
+        chosen(name=name, generation=0)
 
 
 def test_options_of_another_searcher_are_errors() -> None:
-    assert make_searcher(options()) == Guided()
-    evolution = make_searcher(options(name="evolution", mutate_prob=0.3))
-    assert evolution == Evolution(mutate_prob=0.3)
-    with pytest.raises(ConfigError, match=r"searcher\.mutate_prob: guided does not take it"):
-        make_searcher(options(mutate_prob=0.3))
+    assert chosen() == build(SearchOptions, {"run": "a", "supernet": "b"}, "x").searcher
+    assert chosen() == Guided(name="guided")
+    assert chosen(name="evolution", mutate_prob=0.3).model_dump() == {
+        **Evolution(mutate_prob=0.3).model_dump(), "name": "evolution",
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"searcher\.mutate_prob has no effect on guided"):
+        chosen(mutate_prob=0.3)
     with pytest.raises(ConfigError, match="unknown searcher 'guidde'; did you mean 'guided'"):
-        make_searcher(options(name="guidde"))
+        chosen(name="guidde")
 
 
 @pytest.mark.parametrize(
     ("algorithm", "population", "searcher"),
     [
-        ("guided", None, Guided()),
-        ("random", 6, RandomSearch(generation=6)),
-        ("evolution", 12, Evolution(generation=12, mutate_prob=0.3)),
-        ("published", None, Evolution(mutate_prob=0.3, spread=False)),
+        ("guided", None, Guided(name="guided")),
+        ("random", 6, RandomSearch(name="random", generation=6)),
+        ("evolution", 12, Evolution(name="evolution", generation=12, mutate_prob=0.3)),
+        ("published", None, Evolution(name="evolution", mutate_prob=0.3, spread=False)),
     ],
 )
 def test_options_in_run_folders_of_earlier_versions_are_read(
@@ -143,7 +147,7 @@ def test_options_in_run_folders_of_earlier_versions_are_read(
         "run": "run", "supernet": "supernet", "algorithm": algorithm, "screen_images": None,
         "population": population, "parent_ratio": 0.25, "mutation_ratio": 0.5, "mutate_prob": 0.3,
     }  # fmt: skip
-    assert make_searcher(build(SearchOptions, raw, "config.yaml").searcher) == searcher
+    assert build(SearchOptions, raw, "config.yaml").searcher == searcher
 
 
 # -- the problem ----------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from gancompress.metrics import all_scores
 from gancompress.paths import inside
 from gancompress.report import ImageRow, Report, Row, text_table, write_report
 from gancompress.search import Evaluator, SearchResult, search
-from gancompress.search.plan import bounded, plan_search, refuse_early, resolved
+from gancompress.search.plan import bounded, plan_search, refuse_early
 from gancompress.search.quality import load_quality
 from gancompress.search.report import (
     answers_table,
@@ -179,7 +179,7 @@ def load_stages(context: Context) -> Stages:
 
     teacher = load(TeacherOptions, options.teacher, "teacher") if options.teacher else None
     supernet = load(SupernetOptions, options.supernet, "supernet")
-    found = resolved(load(SearchOptions, options.search, "search"))
+    found = load(SearchOptions, options.search, "search")
     if found.supernet != supernet.run:
         raise ConfigError(
             f"{path}: search.supernet={found.supernet} is not supernet.run={supernet.run}"

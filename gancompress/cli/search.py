@@ -17,7 +17,7 @@ from gancompress.metrics.features import is_factory
 from gancompress.report import aligned_text
 from gancompress.search import SearchResult, search
 from gancompress.search.budgets import describe_cost
-from gancompress.search.plan import plan_search, resolved
+from gancompress.search.plan import plan_search
 from gancompress.search.report import agreements, answers_table
 
 
@@ -29,7 +29,7 @@ def run_search(context: Context) -> None:
     everything = plan.everything
     low, high = (everything.values(space.genomes([s]), "macs")[0] for s in _ends(space))
     if context.args.dry_run:
-        context.say(dump_options(resolved(options)))
+        context.say(dump_options(options))
         context.say(_describe_split(options))
     context.say(
         f"{space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "

@@ -383,11 +383,26 @@ _EARLIER = ("screen_images", "algorithm", "population", "parent_ratio", "mutatio
 
 
 class SearcherOptions(Section):
-    """An entry of `gancompress.search.SEARCHERS` and the options that it takes."""
-
-    model_config = ConfigDict(extra="allow")
+    """A searcher; its class says which keys it takes, and is what this section becomes."""
 
     name: str = "guided"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_table(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """The searcher itself."""
+        if cls is not SearcherOptions or not isinstance(value, dict):
+            return handler(value)
+        value = {"name": "guided", **value}
+        own = entry("gancompress.search.searchers:SEARCHERS", str(value["name"]), "searcher")
+        for key in value:
+            if key not in own.model_fields:
+                takes = ", ".join(own.model_fields)
+                raise ConfigError(
+                    f"searcher.{key} has no effect on {value['name']}, which takes {takes}"
+                )
+        searcher: Self = own.model_validate(value)
+        return searcher
 
 
 class SearchOptions(Section):
@@ -397,7 +412,9 @@ class SearchOptions(Section):
     run: Path
     supernet: Path
     seed: Annotated[int, Field(ge=0)] = 0
-    searcher: SearcherOptions = SearcherOptions()
+    searcher: SerializeAsAny[SearcherOptions] = Field(
+        default_factory=lambda: SearcherOptions.model_validate({})
+    )
     size: Side | None = None  # image side for MACs and evaluation; the training crop by default
     metric: str = "teacher_mae"
     features: dict[str, str] = {}  # files or factories of the networks that a metric names

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gancompress.checkpoint.models import calibration_batches, run_splits
 from gancompress.checkpoint.network import Network, load_network, load_supernet
-from gancompress.config import SearcherOptions, SearchOptions, SupernetOptions, load_options
+from gancompress.config import SearchOptions, SupernetOptions, load_options
 from gancompress.cost.table import load_device
 from gancompress.data import Split, load_split
 from gancompress.elastic import Supernet
@@ -39,7 +39,7 @@ from gancompress.search.evaluator import Evaluator
 from gancompress.search.log import require_log
 from gancompress.search.problem import Problem
 from gancompress.search.quality import Quality, load_quality
-from gancompress.search.searchers import Searcher, make_searcher
+from gancompress.search.searchers import Searcher
 
 logger = logging.getLogger(__name__)
 
@@ -94,27 +94,17 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
     return Plan(net, network, size, everything, problem, budgets, quality, searcher, tuple(trusted))
 
 
-def resolved(options: SearchOptions) -> SearchOptions:
-    """The same with every option of the searcher, so that a run folder says what was done.
-
-    Raises:
-        ConfigError: See `make_searcher`.
-    """
-    own = make_searcher(options.searcher).model_dump()
-    searcher = SearcherOptions(name=options.searcher.name, **own)
-    return options.model_copy(update={"searcher": searcher})
-
-
 def refuse_early(options: SearchOptions, net: Supernet, device: torch.device) -> Searcher:
     """The searcher; raises for what can be known without any data.
 
     Raises:
-        ConfigError: A log of trials is missing, there is no such searcher, it does not take an
-            option or this space, or the runtime cannot do this here.
+        ConfigError: A log of trials is missing, the searcher does not take this space, or the
+            runtime cannot do this here.
     """
     for path in options.trials:
         require_log(path)
-    searcher = make_searcher(options.searcher)
+    searcher = options.searcher
+    assert isinstance(searcher, Searcher)  # see `SearcherOptions`
     searcher.check(net.space)
     choose_runtime(options.runtime, options.precision, obstacle(net, device))
     return searcher

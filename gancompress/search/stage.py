@@ -31,7 +31,6 @@ from gancompress.search.plan import (
     load_evaluator,
     open_evaluator,
     plan_search,
-    resolved,
     save_evaluator,
     trained_by,
 )
@@ -64,7 +63,7 @@ def search(
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
-    plan, options = plan or plan_search(options, device, trusted), resolved(options)
+    plan = plan or plan_search(options, device, trusted)
     run = RunFolder(options.run)
     with process_group(device):
         before = agreed(partial(_finished, options))

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from gancompress.config.schema import Section, Size
+from gancompress.config.schema import SearcherOptions, Size
 from gancompress.elastic.space import Genomes, SearchSpace, Subnet
 from gancompress.search.front import best_first
 from gancompress.search.genes import keys, unseen
@@ -29,7 +29,7 @@ class Evaluated(Protocol):
         """The score, lower is better; infinite or not a number where it failed."""
 
 
-class Searcher(Section, ABC):
+class Searcher(SearcherOptions, ABC):
     """Proposes generations of subnets; its fields are the options that it takes.
 
     A proposal is a function of its arguments, and the order of the trials does not matter: a
@@ -37,9 +37,11 @@ class Searcher(Section, ABC):
     finish in any order. Take `generation_rng` for that.
 
     Attributes:
+        name: In the table of searchers, where it was chosen by name.
         generation: Subnets in a proposal.
     """
 
+    name: str = ""
     generation: Size = 100
     lists_all: ClassVar[bool] = False  # it ends by itself, whatever the number of trials asked for
 
