@@ -240,7 +240,7 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
     splits = run_splits(stages.supernet.run, stages.supernet.data)
     split = "test" if splits.inputs("test", stages.supernet.data.direction) else "search"
     images = load_split(stages.supernet.data, split, result.size, splits)
-    evaluator = _judge(images, teacher, stages.search.max_test_images, device)
+    evaluator = _evaluator(images, teacher, stages.search.max_test_images, device)
     outputs = {
         label: evaluator.translate(network.module.to(device)) for label, network in networks.items()
     }
@@ -250,7 +250,7 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
     return Finished(networks, outputs, scores, evaluator, split, splits)
 
 
-def _judge(split: Split, teacher: Network, count: int | None, device: torch.device) -> Evaluator:
+def _evaluator(split: Split, teacher: Network, count: int | None, device: torch.device) -> Evaluator:
     """Scores on a split, or on `count` of its images, with the teacher's outputs as reference."""
     net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
     return Evaluator.of_split(net, teacher.module.to(device), split, count, 4, device)
@@ -345,12 +345,11 @@ def _previews(
 ) -> dict[str, dict[str, Tensor]]:
     """What members of the fronts make of a few of the unseen images."""
     net, _ = load_supernet(stages.supernet.run, stages.trusted)
-    judge = finished.evaluator
+    device = finished.evaluator.device
     batches: list[Tensor] = []
     if norms_with_statistics(net.generator):
-        data = stages.supernet.data
-        batches = list(calibration_batches(data, judge.device, finished.splits))
-    evaluator = replace(judge, net=net.to(judge.device), calibration=batches)
+        batches = list(calibration_batches(stages.supernet.data, device, finished.splits))
+    evaluator = replace(finished.evaluator, net=net.to(device), calibration=batches)
     return previews(evaluator, front_subnets(result))
 
 
