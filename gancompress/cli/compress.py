@@ -250,7 +250,9 @@ def _finish(stages: Stages, result: SearchResult, device: torch.device) -> Finis
     return Finished(networks, outputs, scores, evaluator, split, splits)
 
 
-def _evaluator(split: Split, teacher: Network, count: int | None, device: torch.device) -> Evaluator:
+def _evaluator(
+    split: Split, teacher: Network, count: int | None, device: torch.device
+) -> Evaluator:
     """Scores on a split, or on `count` of its images, with the teacher's outputs as reference."""
     net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
     return Evaluator.of_split(net, teacher.module.to(device), split, count, 4, device)
