@@ -121,6 +121,9 @@ class DistillTask:
         trained = [*self.net.parameters(), *self.terms.parameters()]
         betas = (schedule.beta1, 0.999)
         self.optim_g = torch.optim.Adam(trained, lr=schedule.lr, betas=betas, fused=True)
+        self.optimisers: list[torch.optim.Optimizer] = [self.optim_g]
+        if self.adversary is not None:
+            self.optimisers.append(self.adversary.optim)
         self.ema = Ema(student.generator, schedule.ema)
         self.steps = 0
         self._evaluation = HeldOut(held_out, student, device)
@@ -132,7 +135,7 @@ class DistillTask:
         goal = self._goal(batch, rng)
         contexts = self.terms.prepare(goal)
         views = self.recipe.sampler(random.Random(rng.initial_seed()), progress)
-        for optim in self._optimisers():
+        for optim in self.optimisers:
             optim.zero_grad(set_to_none=True)
         sums: Losses = {}
         largest: Tensor | None = None
@@ -152,8 +155,8 @@ class DistillTask:
             assert batch.real_b is not None
             real = batch.real_b.to(self.device)
             sums["D"] = sums["D"] + self.adversary.see_real(goal.inputs, real)
-        average_gradients(self._optimisers())
-        for optim in self._optimisers():
+        average_gradients(self.optimisers)
+        for optim in self.optimisers:
             optim.step()
         self.ema.update(self.student.generator, self.steps)
         self.steps += 1
@@ -177,9 +180,6 @@ class DistillTask:
             image, found = view(inputs, layers)
         features = [found[layer] for layer in layers]
         return Output(inputs, image.float(), features, self.observers, view, largest)
-
-    def _optimisers(self) -> list[torch.optim.Optimizer]:
-        return [self.optim_g, *([self.adversary.optim] if self.adversary else [])]
 
     # -- setting up ---------------------------------------------------------------------
 
@@ -227,12 +227,6 @@ class DistillTask:
         self.ema = Ema(self.student.generator, self.recipe.schedule.ema)
 
     # -- for the loop -------------------------------------------------------------------
-
-    def set_learning_rate(self, lr: float) -> None:
-        """Both optimisers use the same rate."""
-        for optim in self._optimisers():
-            for group in optim.param_groups:
-                group["lr"] = lr
 
     def evaluate(self) -> dict[str, float]:
         """Distances to the teacher, see `HeldOut`."""

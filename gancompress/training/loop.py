@@ -37,7 +37,13 @@ Losses = dict[str, Tensor]
 
 
 class Task(Protocol):
-    """What a stage gives the loop."""
+    """What a stage gives the loop.
+
+    Attributes:
+        optimisers: All of them; the loop sets their learning rate.
+    """
+
+    optimisers: list[torch.optim.Optimizer]
 
     def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """Update the weights with one batch; return scalar losses by name.
@@ -47,9 +53,6 @@ class Task(Protocol):
             rng: Source of everything random in this step.
             progress: Share of the training that is over, in [0, 1).
         """
-
-    def set_learning_rate(self, lr: float) -> None:
-        """Use this learning rate from the next step on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -135,7 +138,9 @@ class Trainer:
 
     def _advance(self) -> None:
         batch_size = self.schedule.batch_size
-        self.task.set_learning_rate(learning_rate(self.schedule, self.images))
+        lr = learning_rate(self.schedule, self.images)
+        for group in (g for optimiser in self.task.optimisers for g in optimiser.param_groups):
+            group["lr"] = lr
         step_seed = mix(self.seed, self.images, 3)
         torch.manual_seed(step_seed)  # dropout draws from the global generator
         rng = torch.Generator().manual_seed(step_seed)

@@ -83,14 +83,10 @@ class SegmenterTask:
             self.module.parameters(), lr=schedule.lr, betas=(schedule.beta1, 0.999),
             weight_decay=options.weight_decay, fused=True,
         )  # fmt: skip
+        self.optimisers: list[torch.optim.Optimizer] = [self.optimiser]
         self.ema = Ema(self.module, schedule.ema)
         self.steps = 0
         self.real: dict[str, Any] = {}
-
-    def set_learning_rate(self, lr: float) -> None:
-        """The rate of all weights."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
 
     def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update; `batch` is one of a `SegmentationStream`."""
@@ -104,7 +100,7 @@ class SegmenterTask:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients([self.optimiser])
+        average_gradients(self.optimisers)
         self.optimiser.step()
         self.ema.update(self.module, self.steps)
         self.steps += 1

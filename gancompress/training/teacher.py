@@ -60,6 +60,7 @@ class TeacherTask(ABC):
         self.discriminators = [net for name, net in self.networks.items() if name.startswith("D")]
         self.optim_g = self._adam(self.generators)
         self.optim_d = self._adam(self.discriminators)
+        self.optimisers = [self.optim_g, self.optim_d]
         self.ema = Ema(self.generators[0], options.schedule.ema)
         self.steps = 0
 
@@ -69,11 +70,6 @@ class TeacherTask(ABC):
         return torch.optim.Adam(
             parameters, lr=schedule.lr, betas=(schedule.beta1, 0.999), fused=True
         )
-
-    def set_learning_rate(self, lr: float) -> None:
-        """Both optimisers use the same rate."""
-        for group in self.optim_g.param_groups + self.optim_d.param_groups:
-            group["lr"] = lr
 
     @contextmanager
     def _judges_frozen(self) -> Iterator[None]:
