@@ -2,6 +2,12 @@
 
 from setuptools import find_packages, setup
 
+OPTIONAL = {
+    "metrics": ["lpips>=0.1.4", "torchvision"],  # LPIPS, and segmenters from torchvision
+    "openvino": ["openvino>=2025.4"],
+    "video": ["av>=14"],
+}
+
 setup(
     name="gancompress",
     version="0.1.0",
@@ -23,9 +29,7 @@ setup(
         ]
     },
     install_requires=[
-        "av>=14",
         "filelock>=3.12",
-        "lpips>=0.1.4",
         "numpy>=1.26",
         "onnx>=1.21",
         "onnxruntime>=1.20",
@@ -36,16 +40,15 @@ setup(
         "safetensors>=0.5",
         "scipy<1.18",
         "torch>=2.11",
-        "torchvision",
         "tqdm>=4.66",
     ],
     extras_require={
         "datasets": ["opencv-python-headless>=4.10"],
-        "openvino": ["openvino>=2025.4"],
+        **OPTIONAL,
         "test": [
+            *(package for packages in OPTIONAL.values() for package in packages),
             "clean-fid>=0.1.35",
             "mypy>=1.13",
-            "openvino>=2025.4",
             "opencv-python-headless>=4.10",
             "playwright>=1.49",
             "pytest>=8",

@@ -4,6 +4,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$root/scripts/setup.sh"
 cd "$root"
-make_venv ""
+make_venv metrics,video
 scripts/vendor.sh
 exec .venv/bin/gancompress demo pretrained/edges2emoji/front --open "$@"

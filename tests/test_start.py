@@ -13,6 +13,10 @@ import pytest
 
 import gancompress
 from gancompress.cli.parser import COMMANDS, load
+from gancompress.errors import ConfigError
+from gancompress.inference import TranslateOptions, translate_path
+from gancompress.metrics import perceptual
+from gancompress.metrics.segmentation import build_segmenter
 from runs import REPOSITORY
 
 HEAVY = {"av", "lpips", "numpy", "onnx", "onnxruntime", "openvino", "pydantic", "scipy", "torch"}
@@ -107,3 +111,18 @@ def test_package_is_found_from_the_folder_beside_a_clone_of_its_name(tmp_path: P
         cwd=tmp_path, env=environment, text=True, capture_output=True,
     )  # fmt: skip
     assert ended.stdout.strip() == str(clone / "gancompress" / "__init__.py"), ended.stderr
+
+
+def test_missing_package_is_one_message_that_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in ("av", "lpips", "torchvision.models.segmentation"):
+        monkeypatch.setitem(sys.modules, module, None)
+    film = tmp_path / "film.mp4"
+    film.touch()
+    with pytest.raises(ConfigError, match=r"pip install 'gancompress\[video\]'"):
+        translate_path(lambda x: x, film, tmp_path / "out", TranslateOptions())
+    with pytest.raises(ConfigError, match=r"pip install 'gancompress\[metrics\]'"):
+        perceptual._build("alex", tmp_path / "alexnet.pth")
+    with pytest.raises(ConfigError, match=r"pip install 'gancompress\[metrics\]'"):
+        build_segmenter("fcn_resnet50", 2)

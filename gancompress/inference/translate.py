@@ -19,6 +19,7 @@ from gancompress.data.images import (
 )
 from gancompress.data.translation import Generator
 from gancompress.errors import DataError
+from gancompress.extras import require
 from gancompress.inference.batches import attempt_images, translate_images
 from gancompress.inference.options import TranslateOptions, TranslateResult
 from gancompress.inference.plan import (
@@ -30,7 +31,6 @@ from gancompress.inference.plan import (
 )
 from gancompress.inference.pool import in_order, progress, worker_pool
 from gancompress.inference.resize import resize_shorter
-from gancompress.inference.video import translate_video
 
 __all__ = ["TranslateOptions", "TranslateResult", "translate_images", "translate_path"]
 
@@ -75,6 +75,9 @@ def translate_path(
         num_images = _translate_files(generator, jobs, options)
     elif source.suffix.lower() in VIDEO_SUFFIXES:
         job = plan_file(source, target, ".mp4", VIDEO_TARGETS)
+        require("av", "video")
+        from gancompress.inference.video import translate_video
+
         num_frames = translate_video(generator, job, options)
     else:
         job = plan_file(source, target, options.suffix, SAVE_SUFFIXES)

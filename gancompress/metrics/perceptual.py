@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gancompress.checkpoint.foreign import load_foreign
 from gancompress.errors import CheckpointError, DataError
+from gancompress.extras import require
 from gancompress.metrics.pixels import check_pairs
 from gancompress.metrics.weights import find_weights
 from gancompress.tables import lookup
@@ -122,7 +123,7 @@ def lpips_module(net: str, path: Path | None = None) -> nn.Module:
 
 
 def _build(net: str, path: Path) -> nn.Module:
-    import lpips  # seconds: it imports scipy and all of torchvision
+    lpips = require("lpips", "metrics")  # seconds: it imports scipy and all of torchvision
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # without random weights the package would download some, by a way that has a deprecated

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.errors import CheckpointError, DataError
+from gancompress.extras import require
 from gancompress.metrics.drn import CITYSCAPES_CLASSES, load_drn
 from gancompress.metrics.palette import CITYSCAPES, Palette
 from gancompress.tables import lookup
@@ -87,8 +88,8 @@ def _ious(confusion: Tensor) -> Tensor:
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
     def build(num_classes: int) -> nn.Module:
-        from torchvision.models import segmentation  # seconds, so not before it is needed
-
+        # seconds, so not before it is needed
+        segmentation = require("torchvision.models.segmentation", "metrics")
         module: nn.Module = getattr(segmentation, name)(
             weights=None, weights_backbone=None, num_classes=num_classes
         )
