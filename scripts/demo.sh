@@ -6,4 +6,4 @@ source "$root/scripts/setup.sh"
 cd "$root"
 make_venv metrics,video
 scripts/vendor.sh
-exec .venv/bin/gancompress demo pretrained/edges2emoji/front --open "$@"
+exec .venv/bin/gancompress demo pretrained/draw2emoji/front --open "$@"

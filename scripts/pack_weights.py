@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Copy a finished run into a folder to ship: a run folder as well, with half-precision weights.
 
-python scripts/pack_weights.py runs/edges2emoji/teacher pretrained/edges2emoji/teacher
+python scripts/pack_weights.py runs/draw2emoji/teacher pretrained/draw2emoji/teacher
 """
 
 from __future__ import annotations

@@ -5,4 +5,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$root/scripts/setup.sh"
 cd "$root"
 make_venv metrics,video
-exec .venv/bin/gancompress compress options/edges2emoji/quickstart.yaml "$@"
+exec .venv/bin/gancompress compress options/draw2emoji/quickstart.yaml "$@"

@@ -25,7 +25,7 @@ from gancompress.demo.manifest import Kind, Manifest, read_manifest
 from gancompress.demo.server import RUNTIME
 from runs import REPOSITORY
 
-FRONT = REPOSITORY / "pretrained" / "edges2emoji" / "front"
+FRONT = REPOSITORY / "pretrained" / "draw2emoji" / "front"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -108,7 +108,7 @@ class Visit:
     def settle(self) -> None:
         """Until all is computed that was asked for."""
         last = -1
-        while last != self.pictures():
+        while last != self.pictures() or self.page.locator("#main[data-running]").count():
             last = self.pictures()
             self.page.wait_for_timeout(400)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundles import coloured
 from helpers import picture, write_image
-from pages import FRONT, Pixels, Site, Visit, levels, png, serve, untrained
+from pages import Pixels, Site, Visit, levels, png, serve, untrained
 from PIL import Image
 from scipy import ndimage
 
@@ -407,9 +408,12 @@ def test_a_dropped_photo_is_told_from_a_drawing_and_taken_all_the_same(
 
 
 def test_sketches_have_a_pen_and_nothing_to_paint_with(
-    visit: Callable[..., Visit], browser: Any
+    visit: Callable[..., Visit], browser: Any, tmp_path: Path
 ) -> None:
-    for place in serve(FRONT):
+    for number in range(3):
+        lines = np.where(np.abs(picture(number, 64)[..., :1].astype(int) - 128) < 20, 0, 255)
+        write_image(tmp_path / "images" / f"{number}.png", np.tile(lines, 3).astype(np.uint8))
+    for place in serve(untrained(tmp_path, "sketch", 64)):
         page = visit(place).page
         assert page.is_visible("#pen")
         assert page.is_visible("#eraser")

@@ -128,8 +128,8 @@ def test_bytes_form_of_the_shipped_teacher(
     """Its weights are rounded to half precision, so they may be stored so without a loss."""
     if kind == "openvino":
         pytest.importorskip("openvino", reason="needs the optional package openvino")
-    network = load_network(ROOT / "pretrained" / "edges2emoji" / "teacher")
-    files = list_images(ROOT / "datasets" / "edges2emoji" / "search")[:32]
+    network = load_network(ROOT / "pretrained" / "draw2emoji" / "teacher")
+    files = list_images(ROOT / "datasets" / "draw2emoji" / "searchA")[:32]
     images = [to_tensor(read_image(file))[:, :, :128] for file in files]
     path = tmp_path / f"a{FORMATS[kind].suffix}"
     proof = export_network(network, kind, path, images, options)

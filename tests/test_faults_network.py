@@ -301,7 +301,7 @@ def test_fault_2_no_command_speaks_to_another_machine(watch: Path, tmp_path: Pat
 def test_fault_2_the_page_is_served_in_silence(watch: Path, tmp_path: Path) -> None:
     if not (REPOSITORY / "gancompress/demo/web/vendor/ort.wasm.min.js").is_file():
         pytest.skip("needs the page's runtime (scripts/vendor.sh)")
-    front = REPOSITORY / "pretrained" / "edges2emoji" / "front"
+    front = REPOSITORY / "pretrained" / "draw2emoji" / "front"
     script = f"""
         import threading, time, urllib.request
         from pathlib import Path

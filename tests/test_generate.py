@@ -26,7 +26,7 @@ from gancompress.export import export_network
 from runs import REPOSITORY, TINY, load_generator, load_network, tiny_generator, write_tiny
 
 CPU = torch.device("cpu")
-EMOJI = REPOSITORY / "datasets" / "edges2emoji" / "test"
+EMOJI = REPOSITORY / "datasets" / "draw2emoji" / "testA"
 
 
 def negative(x: Tensor) -> Tensor:
@@ -418,7 +418,7 @@ def test_command_gives_the_same_images_with_the_onnx_file(models: Path, tmp_path
 @pytest.mark.slow
 def test_onnx_file_of_the_shipped_teacher_draws_the_same_emoji(tmp_path: Path) -> None:
     """From sketch and emoji side by side: lines and colours, 128x64."""
-    teacher = REPOSITORY / "pretrained" / "edges2emoji" / "teacher"
+    teacher = REPOSITORY / "pretrained" / "draw2emoji" / "teacher"
     same_images_as_exported(teacher, [EMOJI], 24, tmp_path)
 
 

@@ -39,8 +39,8 @@ from gancompress.search.searchers.regressor import GaussianProcess, _likelihood,
 from runs import REPOSITORY
 
 every_searcher = pytest.mark.parametrize("name", [*SEARCHERS, "narrowest"])
-SHIPPED = REPOSITORY / "pretrained" / "edges2emoji"
-EMOJI = REPOSITORY / "datasets" / "edges2emoji"
+SHIPPED = REPOSITORY / "pretrained" / "draw2emoji"
+EMOJI = REPOSITORY / "datasets" / "draw2emoji"
 UP = 16  # place of the first up-sampling layer in the shipped generator
 SMALL = 20  # subnets in a proposal
 HUGE = make_space(22, 5)  # 2.4e15 subnets

@@ -186,7 +186,7 @@ class Page {
 
   /** One picture after the other, while there is something to do. */
   async work() {
-    this.isRunning = true;
+    this.setRunning(true);
     let again = false;
     try {
       for (let step = this.step(); step; step = this.step()) await step();
@@ -194,9 +194,14 @@ class Page {
       again = error instanceof Cancelled; // another engine goes on
       if (!again) this.fail(`The picture could not be made: ${error.message}`);
     } finally {
-      this.isRunning = false;
+      this.setRunning(false);
     }
     if (again) this.refresh();
+  }
+
+  setRunning(isRunning) {
+    this.isRunning = isRunning;
+    element("main").toggleAttribute("data-running", isRunning);
   }
 
   /** What to do next, the most urgent first, or null. */
