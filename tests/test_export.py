@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gancompress.checkpoint.files import load_tensors
 from gancompress.checkpoint.network import Network
-from gancompress.cli.files import load_generator
+from gancompress.checkpoint.resolve import Model
 from gancompress.cli.main import main
 from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import CheckpointError, ConfigError, DataError, ExportError
@@ -232,8 +232,10 @@ def test_onnx_file_takes_neither_subnet_nor_module(
 ) -> None:
     path = write_negation(tmp_path / "neg.onnx", ("n", 3, 16, 16))
     with pytest.raises(ConfigError, match="omit --subnet and --module"):
-        load_generator(path, *wrong, torch.device("cpu"))
-    assert load_generator(path, None, None, torch.device("cpu")).side == 16
+        Model(path, *wrong).open()
+    opened = Model(path).open()
+    assert isinstance(opened, OnnxGenerator)
+    assert opened.side == 16
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07\x12\x04" * 20])
