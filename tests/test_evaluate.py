@@ -293,7 +293,7 @@ def test_an_output_that_shows_nothing_is_an_error_with_its_name(
         (("--lpips", "alex", "--lpips", "alex=FILE"), "--lpips alex is given twice"),
         (("--segmenter", "judge"), "this data is unpaired"),
         (("--set", "a=b"), "--set says nothing here"),
-        (("--teacher", "nowhere"), "no teacher nowhere"),
+        (("--teacher", "nowhere"), "no model nowhere"),
     ],
 )
 def test_mistakes_are_one_message(

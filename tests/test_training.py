@@ -575,7 +575,7 @@ TEACHER_LOSSES = [
     ("loss.gan_mode=hinge", "loss.recon=l2", "data.direction=BtoA"),
     ("loss.gan_mode=vanilla", "loss.recon=smooth_l1"),
     ("loss.lambda_gan=0", "data.direction=BtoA"),
-    ("loss.lambda_identity=0", "loss.pool_size=0", "discriminator.name=pixel"),
+    ("loss.lambda_identity=0", "loss.pool_size=0", "discriminator={name: pixel, ndf: 8}"),
     ("schedule.precision=bf16", "schedule.ema=0"),
 ]
 UNET_SIZE = ("data.load_size=64", "data.crop_size=64")

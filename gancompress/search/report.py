@@ -61,7 +61,8 @@ def previews(evaluator: Evaluator, subnets: Iterable[Subnet]) -> dict[str, dict[
         Config string to label to (3, H, W) uint8.
     """
     chosen = spread(len(evaluator.inputs), NUM_PREVIEWS)
-    few = replace(evaluator, inputs=evaluator.inputs[chosen], truth=None, _references={})
+    truth = None if evaluator.truth is None else evaluator.truth[chosen]
+    few = replace(evaluator, inputs=evaluator.inputs[chosen], truth=truth, _references={})
     teacher = evaluator.references["teacher"][chosen]
     found: dict[str, dict[str, Tensor]] = {}
     for subnet in subnets:
