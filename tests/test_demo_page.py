@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import drawing
 from helpers import picture, write_image
 from pages import (
     FRONT,
@@ -41,12 +42,26 @@ def front(browser: Any) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
+def sketches(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A generator that takes black lines on white, at 64x64."""
+    folder = tmp_path_factory.mktemp("sketches")
+    for number in range(3):
+        write_image(folder / "images" / f"{number}.png", drawing(number, 64))
+    yield from serve(untrained(folder, "sketch", 64))
+
+
+@pytest.fixture(scope="module")
 def photos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A generator of photos, at 64x64."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(3):
         write_image(folder / "images" / f"{number}.png", picture(number, 64))
     yield from serve(untrained(folder, "photo", 64))
+
+
+def is_undisturbed(page: Any) -> bool:
+    """Whether no error is shown; a busy machine may be told that it is slow."""
+    return page.is_hidden("#message") or "too slow" in page.inner_text("#message-text")
 
 
 # -- drawing ----------------------------------------------------------------------------------
@@ -151,6 +166,16 @@ def test_one_can_draw_with_the_keyboard_alone(visit: Callable[..., Visit], front
     rows, columns = np.nonzero(drawn[..., 0] < 128)
     assert len(rows) > 40
     assert columns.min() >= drawn.shape[1] // 2 - 1
+
+
+def test_sketches_have_a_pen_and_nothing_to_paint_with(
+    visit: Callable[..., Visit], sketches: Site
+) -> None:
+    page = visit(sketches).page
+    assert page.is_visible("#pen")
+    assert page.is_visible("#eraser")
+    for name in ("brush", "bucket", "dropper", "sizes", "swatches", "any"):
+        assert page.is_hidden(f"#{name}"), name
 
 
 # -- models -----------------------------------------------------------------------------------
@@ -260,7 +285,7 @@ def test_a_gpu_that_fails_leaves_the_page_as_it_was(
     before = seen.pictures()
     seen.stroke((0.1, 0.1), (0.9, 0.9))
     seen.wait(lambda: seen.pictures() > before, "a picture")
-    assert seen.page.is_hidden("#message")
+    assert is_undisturbed(seen.page)
 
 
 RUNTIME_IN_DISGUISE = """
@@ -309,7 +334,7 @@ def test_a_faster_gpu_takes_over_while_one_draws(visit: Callable[..., Visit], fr
     before = seen.pictures()
     seen.stroke((0.1, 0.9), (0.9, 0.1))
     seen.wait(lambda: seen.pictures() > before, "a picture by the GPU")
-    assert page.is_hidden("#message")
+    assert is_undisturbed(page)
 
 
 def test_a_model_that_fails_to_load_keeps_no_other_one_waiting(
@@ -341,7 +366,7 @@ def test_a_model_that_fails_to_load_keeps_no_other_one_waiting(
     for route in held:
         route.fulfill(status=404)
     seen.settle()
-    assert page.is_hidden("#message")
+    assert is_undisturbed(page)
     page.select_option("#other", str(last))
     seen.wait(lambda: page.is_visible("#message"), "a word about the comparison")
     assert "cannot be compared" in page.inner_text("#message-text")
@@ -368,7 +393,7 @@ def test_trying_again_goes_on_while_something_runs(
     before = seen.pictures()
     seen.stroke((0.1, 0.1), (0.9, 0.9))
     seen.wait(lambda: seen.pictures() > before, "another picture")
-    assert page.is_hidden("#message")
+    assert is_undisturbed(page)
     seen.complaints[:] = [text for text in seen.complaints if "Failed to load" not in text]
 
 
@@ -477,10 +502,10 @@ def test_a_refused_webcam_is_said(visit: Callable[..., Visit], photos: Site) -> 
 
 @pytest.mark.parametrize("size", [(360, 740), (390, 844), (820, 1180), (1280, 800)])
 def test_both_pictures_fit_every_screen(
-    visit: Callable[..., Visit], front: Site, size: tuple[int, int]
+    visit: Callable[..., Visit], sketches: Site, size: tuple[int, int]
 ) -> None:
     width, height = size
-    seen = visit(front, viewport={"width": width, "height": height}, has_touch=width < 500)
+    seen = visit(sketches, viewport={"width": width, "height": height}, has_touch=width < 500)
     page = seen.page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = [page.locator(name).bounding_box() for name in ("#pad", "#frame")]

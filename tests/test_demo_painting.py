@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -405,21 +404,6 @@ def test_a_dropped_photo_is_told_from_a_drawing_and_taken_all_the_same(
     tap(seen, 0.5, 0.1)
     assert not np.array_equal(drawn(seen), before)
     seen.wait(lambda: seen.pictures() > count, "a picture")
-
-
-def test_sketches_have_a_pen_and_nothing_to_paint_with(
-    visit: Callable[..., Visit], browser: Any, tmp_path: Path
-) -> None:
-    for number in range(3):
-        lines = np.where(np.abs(picture(number, 64)[..., :1].astype(int) - 128) < 20, 0, 255)
-        write_image(tmp_path / "images" / f"{number}.png", np.tile(lines, 3).astype(np.uint8))
-    for place in serve(untrained(tmp_path, "sketch", 64)):
-        page = visit(place).page
-        assert page.is_visible("#pen")
-        assert page.is_visible("#eraser")
-        for name in ("brush", "bucket", "dropper", "sizes", "swatches", "any"):
-            assert page.is_hidden(f"#{name}"), name
-        page.goto("about:blank")
 
 
 # -- where it runs ------------------------------------------------------------------------------
