@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from gancompress.export.format import Format
 from gancompress.export.job import Job
 from gancompress.export.rewrites import Trial
 from gancompress.runtimes.openvino import require_precision
-from runs import TINY, load_network, tiny_generator, write_tiny
+from runs import REPOSITORY, TINY, load_network, tiny_generator, write_tiny
 
 # -- the toy entry ----------------------------------------------------------------------------
 
@@ -71,6 +72,14 @@ def skip_what_is_not_here(kind: str) -> None:
             pytest.skip("needs a processor that computes in bfloat16")
 
 
+def contents(file: Path) -> list[bytes]:
+    """A file, or what it holds as an archive."""
+    if not zipfile.is_zipfile(file):
+        return [file.read_bytes()]
+    with zipfile.ZipFile(file) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
 # -- the contract -----------------------------------------------------------------------------
 
 
@@ -87,6 +96,8 @@ def test_a_file_is_written_proven_and_read_again(kind: str, tmp_path: Path) -> N
     assert {file.name for file in path.parent.iterdir()} == {f.name for f in (*files, note)}
     assert json.loads(note.read_text()) == json.loads(json.dumps(asdict(proof)))
     assert proof.sha256 == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    here = str(REPOSITORY).encode()
+    assert not any(here in content for file in files for content in contents(file))
     run = entry.read(path, network)
     for x in (torch.stack(images(3)), torch.cat(images(2), 2)[None]):
         with torch.inference_mode():

@@ -61,9 +61,17 @@ def onnx_model(module: nn.Module, stride: int, header: dict[str, Any]) -> onnx.M
         raise ExportError(f"torch.onnx cannot follow the generator: {reason}") from error
     assert program is not None
     model = program.model_proto
+    _forget_sources(model)
     set_header(model, describe_floats(stride, header))
     onnx.checker.check_model(model)
     return model
+
+
+def _forget_sources(model: onnx.ModelProto) -> None:
+    """Take out stack traces, which hold paths of the machine that exports."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]
 
 
 def describe_floats(stride: int, header: dict[str, Any]) -> str:

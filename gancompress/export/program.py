@@ -45,6 +45,8 @@ def export_program(path: Path, module: nn.Module, stride: int, header: dict[str,
     except Exception as error:  # whatever stops the tracer
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"torch.export cannot follow the generator: {reason}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it holds paths of the machine that exports
     torch.export.save(program, path, extra_files={HEADER: describe_floats(stride, header)})
 
 
