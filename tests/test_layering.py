@@ -24,7 +24,7 @@ LAYERS = (
     {"models"},
     {"elastic"},
     {"runtimes"},
-    {"config", "distributed", "extras", "tables", "errors", "paths"},
+    {"config", "distributed", "extras", "tables", "errors", "hashes", "paths"},
 )
 HEIGHT = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gancompress.errors import CheckpointError
+from gancompress.hashes import ROOM, SEAL, check_archive, check_seal, sealed
 from gancompress.paths import sync_folder
 
 HEADER = "gancompress"
@@ -61,21 +62,23 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: Json) -> None:
     """
     # copies: the format refuses tensors that share memory, as tied weights do
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    metadata = {HEADER: json.dumps({"format": FORMAT, **header})}
-    write_atomic(path, save(plain, metadata=metadata))
+    metadata = {HEADER: json.dumps({SEAL: ROOM, "format": FORMAT, **header})}
+    write_atomic(path, sealed(save(plain, metadata=metadata)))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
     """Tensors and header of a safetensors file; floating tensors come back as float32.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds values that are not finite.
+        CheckpointError: The file is missing, damaged, has other content than was written, or holds
+            values that are not finite.
     """
     try:
         with open(path, "rb") as raw:
             size = int.from_bytes(raw.read(8), "little")
         if MAX_TEXT < size <= path.stat().st_size:  # what is longer than the file is damaged
             raise CheckpointError(f"{path}: a header of {size} bytes; {MAX_TEXT} are the most")
+        check_seal(path)
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER, "{}")
             names = list(file.keys())
@@ -87,10 +90,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
     try:
         content = json.loads(header)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: its '{HEADER}' header is no JSON object")
+    content.pop(SEAL, None)
     return check_finite(tensors, path), content
 
 
@@ -165,6 +169,7 @@ def _refuse_inflated_archive(path: Path) -> None:
         raise CheckpointError(f"{path}: its parts are larger than the file")
     if any(part.filename.endswith("data.pkl") and part.file_size > MAX_TEXT for part in parts):
         raise CheckpointError(f"{path}: its data.pkl is above {MAX_TEXT} bytes")
+    check_archive(path)
 
 
 def _directory_size(file: BinaryIO, size: int) -> int | None:

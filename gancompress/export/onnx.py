@@ -14,10 +14,19 @@ from torch import nn
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.errors import ExportError
+from gancompress.hashes import ROOM, SEAL, sealed
 from gancompress.runtimes.interface import HEADER
 
 OPSET = 20
 INPUT, OUTPUT = "image", "translated"
+
+
+def write_onnx(path: Path, model: onnx.ModelProto) -> None:
+    """Write a graph with the hash of its file in the metadata."""
+    kept = onnx.ModelProto()
+    kept.CopyFrom(model)
+    kept.metadata_props.add(key=SEAL, value=ROOM)
+    write_atomic(path, sealed(kept.SerializeToString()))
 
 
 def export_onnx(path: Path, module: nn.Module, stride: int, header: dict[str, Any]) -> None:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import onnx
 
-from gancompress.checkpoint.files import write_atomic
 from gancompress.cost import Comparison, time_calls
 from gancompress.data import Generator, to_float
 from gancompress.export.format import INT8_PSNR_DB, Format
 from gancompress.export.graphs import with_bytes, with_narrow_weights
 from gancompress.export.job import Job
-from gancompress.export.onnx import describe_bytes, get_header, onnx_model, set_header
+from gancompress.export.onnx import (
+    describe_bytes,
+    get_header,
+    onnx_model,
+    set_header,
+    write_onnx,
+)
 from gancompress.export.quantise import quantise
 from gancompress.export.rewrites import Trial, rewrite
 from gancompress.runtimes import OnnxGenerator
@@ -48,13 +53,13 @@ def make_graph(
 
 def _write(path: Path, job: Job) -> list[Trial]:
     model, trials = make_graph(job, OnnxGenerator)
-    write_atomic(path, model.SerializeToString())
+    write_onnx(path, model)
     return trials
 
 
 def _write_int8(path: Path, job: Job) -> list[Trial]:
     model, trials = make_graph(job, OnnxGenerator, lambda model: quantise(model, job.images))
-    write_atomic(path, model.SerializeToString())
+    write_onnx(path, model)
     return trials
 
 

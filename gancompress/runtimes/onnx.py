@@ -15,6 +15,7 @@ import onnxruntime
 from google.protobuf.message import Message
 
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.hashes import check_seal
 from gancompress.paths import inside
 from gancompress.runtimes.interface import (
     Array,
@@ -103,7 +104,8 @@ class OnnxGenerator(FileGenerator):
         threads: Of the session; the runtime's choice by default.
 
     Raises:
-        CheckpointError: Not a readable ONNX file, or not one of an image generator.
+        CheckpointError: Not a readable ONNX file, or not one of an image generator; it has other
+            content than was written.
     """
 
     kind, runtime = "ONNX", f"ONNX Runtime {VERSION}"
@@ -113,6 +115,7 @@ class OnnxGenerator(FileGenerator):
         if isinstance(path, Path):
             if not path.exists():
                 raise CheckpointError(f"no model {path}")
+            check_seal(path)
             self.path, self.files = path, (path, *external_files(path))
         try:
             self.session = open_session(path, threads)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from gancompress.errors import CheckpointError
+from gancompress.hashes import check_archive
 from gancompress.runtimes.interface import HEADER, Array, FileGenerator, read_header, reason
 from gancompress.runtimes.threads import pinned_threads
 
@@ -42,9 +43,12 @@ class ProgramGenerator(FileGenerator):
             )
         extra = {HEADER: ""}
         try:
+            check_archive(path)
             with _no_pickled_code(), without_warnings():
                 self.program = torch.export.load(path, extra_files=extra)
                 self.module = self.program.module()
+        except CheckpointError:
+            raise
         except Exception as error:  # the loader raises types of its own
             raise CheckpointError(f"{path}: not a readable pt2 file: {reason(error)}") from None
         self.header = read_header(extra, path)
