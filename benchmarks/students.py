@@ -37,10 +37,10 @@ import torch
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import load_model
 from gancompress.checkpoint.run import RunFolder, planned_splits
-from gancompress.cli.context import choose_device
 from gancompress.config import SamplingOptions, SupernetOptions, load_options
 from gancompress.cost import format_count
 from gancompress.data import load_split
+from gancompress.distributed import choose_device
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.errors import ConfigError, GanCompressError
 from gancompress.metrics import PAIRED

@@ -52,6 +52,26 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def choose_device(name: torch.device | str) -> torch.device:
+    """The device of a name; `auto` is a GPU where there is one, another one for each rank.
+
+    Raises:
+        ConfigError: It does not exist here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used here: {reason}") from None
+    if device.type == "cuda" and device.index is None:
+        number = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun
+        return torch.device("cuda", number % torch.cuda.device_count())
+    return device
+
+
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0

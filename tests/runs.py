@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from gancompress.checkpoint import models, network
 from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import (
-    CompressOptions,
     FinetuneOptions,
     GeneratorOptions,
     SearchOptions,
@@ -41,6 +41,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class Crash(Exception):  # noqa: N818  # stands for whatever ends a process without warning
     """Raised in the middle of a stage."""
 
+
+STAGES = ("teacher", "supernet", "search")
 
 # -- options ------------------------------------------------------------------------------
 
@@ -115,10 +117,10 @@ def write_options(path: Path, options: Section) -> Path:
 
 
 def write_compress(folder: Path, root: Path, *sets: str) -> Path:
-    """The four options files of a compression whose runs lie in `folder/run`.
+    """Options files of three stages and of the compression that includes them.
 
     Args:
-        folder: Where the files go.
+        folder: Where the files go; runs lie in `folder/run`.
         root: The data.
         sets: `stage.key=value`.
     """
@@ -133,9 +135,13 @@ def write_compress(folder: Path, root: Path, *sets: str) -> Path:
     write_options(folder / "supernet.yaml", found)
     search = search_options(run / "search", supernet, *own("search"))
     write_options(folder / "search.yaml", search)
-    raw = {name: f"{name}.yaml" for name in ("teacher", "supernet", "search")}
-    options = build(CompressOptions, {"run": str(run), **raw}, "compress", own("compress"))
-    return write_options(folder / "compress.yaml", options)
+    raw = {"run": str(run), **{stage: f"{stage}.yaml" for stage in STAGES}}
+    for text in own("compress"):
+        key, _, value = text.partition("=")
+        raw[key] = yaml.safe_load(value)
+    path = folder / "compress.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
 
 
 # -- runs ---------------------------------------------------------------------------------

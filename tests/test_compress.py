@@ -16,9 +16,9 @@ import torch
 from helpers import make_paired, make_unpaired
 
 from gancompress.checkpoint.network import load_network, load_supernet
-from gancompress.cli import compress
 from gancompress.cli.main import main
 from gancompress.data import load_split, to_float
+from gancompress.pipeline import compression
 from gancompress.runtimes import OnnxGenerator
 from gancompress.search import Evaluator
 from gancompress.training.loop import Trainer
@@ -121,10 +121,10 @@ def test_running_again_repeats_the_table_and_trains_nothing(
     monkeypatch.setattr(Trainer, "fit", crash)
     monkeypatch.setattr("gancompress.search.stage.open_evaluator", crash)
     run(whole.options, "--set", "export=[safetensors]")
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert table(out) == table(whole.out)
     assert exported(whole.run) == files
-    assert out.count("(done before)") == 3
+    assert err.count("(already finished)") == 3
 
 
 def test_json_lists_teacher_and_subnets(
@@ -149,8 +149,8 @@ DEATHS: list[tuple[Any, str, int]] = [
     (Trainer, "_advance", 5),  # its last two steps, then the supernet's
     (Trainer, "_evaluate", 1),  # supernet
     (Evaluator, "measure", 6),  # search
-    (compress, "export_network", 2),
-    (compress, "write_report", 1),
+    (compression, "export_network", 2),
+    (compression, "write_report", 1),
 ]
 
 

@@ -18,6 +18,7 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=NAMES)
 # from the top down; a part imports from its own layer and from those below
 LAYERS = (
     {"cli", "demo", "__main__"},
+    {"pipeline"},
     {"training", "search", "export", "inference", "report"},
     {"evaluation"},
     {"losses", "data", "metrics", "cost", "checkpoint"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gancompress.config import load_options
+from gancompress.config import dump_options, load_compression, load_options
 from gancompress.config.schema import (
     CompressOptions,
     FinetuneOptions,
@@ -59,7 +59,10 @@ def stage_of(path: Path) -> str:
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Section:
-    return load_options(SECTIONS[stage_of(path)], path, overrides)
+    kind = SECTIONS[stage_of(path)]
+    if kind is CompressOptions:
+        return load_compression(path, overrides)
+    return load_options(kind, path, overrides)
 
 
 def header_of(path: Path) -> str:
@@ -128,12 +131,44 @@ def test_teacher_and_supernet_see_the_same_data(task: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(OPTIONS.rglob("compress.yaml")), ids=lambda p: p.parent.name
+    "path", sorted(OPTIONS.rglob("*compress.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
 )
-def test_compress_names_files_that_exist(path: Path) -> None:
-    options = load(path)
-    assert isinstance(options, CompressOptions)
-    stages = {"teacher": options.teacher, "supernet": options.supernet, "search": options.search}
-    for stage, name in stages.items():
-        if name is not None:
-            assert stage_of(path.parent / name) == stage
+def test_compression_includes_the_files_of_its_stages(path: Path) -> None:
+    names = yaml.safe_load(path.read_text(encoding="utf-8"))
+    options = load_compression(path)
+    for stage in STAGES:
+        file = names.get(stage)
+        assert getattr(options, stage) == (load(path.parent / file) if file else None)
+
+
+ONE_FILE = """
+run: runs/mine
+data: {root: my/images, load_size: 72, crop_size: 64}
+seed: 3
+teacher: {schedule: {num_images: 10}, data: {flip: false}}
+supernet: {schedule: {num_images: 20}}
+search: {budgets: [1G]}
+"""
+
+
+def test_stages_of_one_file_share_data_seed_and_folder(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(ONE_FILE)
+    options = load_compression(path, ["data.root=other/images"])
+    assert options.teacher is not None
+    run = Path("runs/mine")
+    assert options.teacher.run == options.supernet.teacher.weights == run / "teacher"
+    assert options.supernet.run == options.search.supernet == run / "supernet"
+    assert options.search.run == run / "search"
+    assert {options.teacher.seed, options.supernet.seed, options.search.seed} == {3}
+    for data in (options.teacher.data, options.supernet.data):
+        assert (data.root, data.crop_size) == (Path("other/images"), 64)
+    assert (options.teacher.data.flip, options.supernet.data.flip) == (False, True)
+    path.write_text(dump_options(options))
+    assert load_compression(path) == options
+
+
+def test_stages_of_a_compression_follow_each_other() -> None:
+    path = OPTIONS / "horse2zebra" / "compress.yaml"
+    with pytest.raises(ConfigError, match=r"search\.supernet=a is not supernet\.run=runs/"):
+        load_compression(path, ["search.supernet=a"])

@@ -76,28 +76,6 @@ def model_of(args: argparse.Namespace) -> Model:
     return Model(args.model, args.subnet, factory, args.module, allow_code)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of `--device`.
-
-    Raises:
-        ConfigError: It does not exist here.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used here: {reason}") from None
-    if device.type == "cuda" and device.index is None:
-        rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by torchrun: one GPU for each rank
-        return torch.device("cuda", rank % torch.cuda.device_count())
-    return device
-
-
 def warn(text: str) -> None:
     """A line on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -3,55 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
-from torch import Tensor
-
-from gancompress.checkpoint.models import describe, run_data, run_splits
-from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.models import describe
 from gancompress.cli.context import Context, model_of
-from gancompress.config import DataOptions
-from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
 from gancompress.errors import ConfigError
-from gancompress.export import FORMATS, ExportOptions, Proof, export_network
+from gancompress.export import ExportOptions, Proof
 from gancompress.export.formats import require_format
 from gancompress.inference import TranslateOptions, translate_path
 from gancompress.inference.loading import load
-from gancompress.paths import file_name, inside
-
-NUM_PROOF_IMAGES = 16
+from gancompress.pipeline.export import export_generator, export_path
 
 
 def run_export(context: Context) -> None:
     """Write one generator to a file, and prove that it computes the same images."""
     args = context.args
     refuse_options(context)
-    options = ExportOptions(args.uint8, args.weights, args.rewrite)
-    kind = require_format(args.to, options)
-    network = model_of(args).network()
-    folder = args.model if args.model.is_dir() else args.model.parent
-    path = args.output or inside(folder, f"export/{_file_name(network, args.to, options)}")
-    if context.args.dry_run:
+    options, model = ExportOptions(args.uint8, args.weights, args.rewrite), model_of(args)
+    if args.dry_run:
+        require_format(args.to, options)
+        network = model.network()
+        path = args.output or export_path(args.model, network, args.to, options)
         context.say(f"would write {path}: {describe(network)}")
         context.result({"path": str(path), **describe(network)})
         return
-    number = NUM_PROOF_IMAGES * (2 if kind.is_calibrated else 1)  # half of them calibrate
-    images = proof_images(args.model, network, args.images, number)
-    proof = export_network(network, args.to, path, images, options)
-    size = sum(file.stat().st_size for file in kind.files(path))
+    done = export_generator(model, args.to, args.output, args.images, options)
+    size, proof = done.size_bytes / 1e6, done.proof
     subnet = f", subnet {proof.subnet}" if proof.subnet else ""
-    context.say(
-        f"{path} ({size / 1e6:.2f} MB{subnet}), run by {proof.runtime}:\n{_proof_lines(proof)}"
-    )
-    context.result({"path": str(path), "size_mb": size / 1e6, **asdict(proof)})
-
-
-def _file_name(network: Network, kind: str, options: ExportOptions) -> str:
-    stem = "latest_net_G"
-    if kind != "pth":
-        stem = file_name(network.header.get("subnet", "generator"), network.source)
-    forms = (".uint8" * options.uint8, f".{options.weights}" * (options.weights != "float32"))
-    return f"{stem}{''.join(forms)}{FORMATS[kind].suffix}"
+    context.say(f"{done.path} ({size:.2f} MB{subnet}), run by {proof.runtime}:")
+    context.say(_proof_lines(proof))
+    context.result({"path": str(done.path), "size_mb": size, **asdict(proof)})
 
 
 def _proof_lines(proof: Proof) -> str:
@@ -88,42 +68,6 @@ def refuse_options(context: Context) -> None:
     """
     if context.overrides():
         raise ConfigError(f"--set and --seed say nothing here: {context.overrides()[0]}")
-
-
-def proof_images(
-    model: Path, network: Network, folder: Path | None, number: int = NUM_PROOF_IMAGES
-) -> list[Tensor]:
-    """Real inputs for a proof, cropped to the generator's stride; (3, H, W) uint8.
-
-    Raises:
-        ConfigError: No images are known for this model.
-    """
-    if folder is not None:
-        files = list_images(folder)[:number]
-        return [_crop(to_tensor(read_image(path)), network.stride) for path in files]
-    data = run_data(model)
-    if data is None:
-        raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")
-    options, size = data
-    return data_images(options, size, run_splits(model, options), number)
-
-
-def data_images(
-    data: DataOptions, size: int, splits: Splits, number: int = NUM_PROOF_IMAGES
-) -> list[Tensor]:
-    """Up to so many inputs, of the search split and then of the training split."""
-    images: list[Tensor] = []
-    for split in ("search", "train"):
-        inputs = load_split(data, split, size, splits).inputs
-        images += [inputs[i] for i in spread(len(inputs), number - len(images))]
-    return images
-
-
-def _crop(image: Tensor, stride: int) -> Tensor:
-    height, width = (side - side % stride for side in image.shape[1:])
-    if not height or not width:
-        raise ConfigError(f"an image of --images is smaller than the generator's stride {stride}")
-    return image[:, :height, :width]
 
 
 def run_translate(context: Context) -> None:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from gancompress.cli.context import Context, check_modules, choose_device, speaks, warn
+from gancompress.cli.context import Context, check_modules, speaks, warn
 from gancompress.cli.parser import COMMANDS, load, make_parser
 from gancompress.errors import GanCompressError
 
@@ -20,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     level = logging.WARNING if speaks() else logging.ERROR  # one warning, however many ranks
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    if speaks():
+        logging.getLogger("gancompress.pipeline").setLevel(logging.INFO)  # which stage is running
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
         with _terminations_interrupt():
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     check_modules(args)
     import torch  # after everything that refuses flags
+
+    from gancompress.distributed import choose_device
 
     context = Context(args, choose_device(args.device))
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,12 @@
 """Options: sections with types and ranges, read from YAML files."""
 
-from gancompress.config.loading import build, differences, dump_options, load_options
+from gancompress.config.loading import (
+    build,
+    differences,
+    dump_options,
+    load_compression,
+    load_options,
+)
 from gancompress.config.schema import (
     AffineOptions,
     AugmentOptions,
@@ -54,5 +60,6 @@ __all__ = [
     "build",
     "differences",
     "dump_options",
+    "load_compression",
     "load_options",
 ]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gancompress.config.schema import Section
+from gancompress.config.schema import CompressOptions, Section
 from gancompress.errors import ConfigError
 from gancompress.tables import suggest
 
@@ -26,6 +26,33 @@ def load_options(kind: type[S], path: Path, overrides: list[str] | None = None) 
     Raises:
         ConfigError: The file is missing or malformed, a key is unknown, or a value is out of range.
     """
+    return build(kind, _read_mapping(path), str(path), overrides)
+
+
+def load_compression(path: Path, overrides: list[str] | None = None) -> CompressOptions:
+    """Read the options of all stages, each in a section or in a file of its own.
+
+    Args:
+        path: A YAML file.
+        overrides: As for `load_options`; `stage=FILE` names the file of a stage.
+
+    Raises:
+        ConfigError: As for `load_options`, of any of the files.
+    """
+    raw, inner = _read_mapping(path), []
+    for text in overrides or []:
+        if "." in text.partition("=")[0]:
+            inner.append(text)
+        else:
+            _override(raw, text)
+    for stage in ("teacher", "supernet", "search"):
+        file = raw.get(stage)
+        if isinstance(file, str):
+            raw[stage] = _read_mapping(path.parent / file)
+    return build(CompressOptions, raw, str(path), inner)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -34,7 +61,7 @@ def load_options(kind: type[S], path: Path, overrides: list[str] | None = None) 
         raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: an options file is a mapping of sections, this one is not")
-    return build(kind, raw, str(path), overrides)
+    return raw
 
 
 def build(kind: type[S], raw: dict[str, Any], source: str, overrides: list[str] | None = None) -> S:

@@ -471,11 +471,52 @@ class SegmenterOptions(Section):
 
 
 class CompressOptions(Section):
-    """`gancompress compress`: the options files of the stages, relative to this file."""
+    """`gancompress compress`: the options of all stages.
+
+    A file may name the options file of a stage, relative to itself, in place of a section. What
+    stands at the top is shared: `run` holds the folders of stages that name none, keys of `data`
+    and the `seed` replace those of the stages, and each stage starts from the one before.
+    """
 
     stage: Literal["compress"] = "compress"
     run: Path
-    teacher: Path | None = None  # left out when supernet.teacher names finished weights
-    supernet: Path
-    search: Path
-    export: tuple[str, ...] = ("safetensors", "onnx")
+    teacher: TeacherOptions | None = None  # left out when supernet.teacher names finished weights
+    supernet: SupernetOptions
+    search: SearchOptions
+    export: tuple[Annotated[str, _named("gancompress.export:FORMATS", "export format")], ...] = (
+        Field(("safetensors", "onnx"), validate_default=False)
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share(cls, raw: Any) -> Any:
+        """Stages with what is shared."""
+        if not isinstance(raw, dict):
+            return raw
+        shared = {"data": raw.get("data") or {}, "seed": raw.get("seed")}
+        raw = {key: value for key, value in raw.items() if key not in shared}
+        for name in ("teacher", "supernet", "search"):
+            if isinstance(raw.get(name), dict):
+                raw[name] = cls._stage(name, raw, shared)
+        return raw
+
+    @staticmethod
+    def _stage(name: str, raw: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+        stage = {"run": str(Path(str(raw.get("run", ""))) / name), **raw[name]}
+        if shared["seed"] is not None:
+            stage["seed"] = shared["seed"]
+        if name == "search":
+            return {"supernet": raw.get("supernet", {}).get("run"), **stage}
+        if shared["data"]:
+            stage["data"] = {**stage.get("data", {}), **shared["data"]}
+        if name == "supernet" and isinstance(raw.get("teacher"), dict):
+            stage["teacher"] = {"weights": raw["teacher"]["run"], **stage.get("teacher", {})}
+        return stage
+
+    @model_validator(mode="after")
+    def _check_chain(self) -> Self:
+        if self.search.supernet != self.supernet.run:
+            raise ConfigError(
+                f"search.supernet={self.search.supernet} is not supernet.run={self.supernet.run}"
+            )
+        return self

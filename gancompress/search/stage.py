@@ -14,7 +14,14 @@ import torch
 from gancompress.checkpoint.models import run_splits
 from gancompress.checkpoint.run import RunFolder, keep_splits
 from gancompress.config import SearchOptions
-from gancompress.distributed import agreed, on_first_rank, process_group, rank, under_torchrun
+from gancompress.distributed import (
+    agreed,
+    choose_device,
+    on_first_rank,
+    process_group,
+    rank,
+    under_torchrun,
+)
 from gancompress.errors import ConfigError
 from gancompress.search.answers import conclude
 from gancompress.search.evaluator import Evaluator
@@ -42,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 def search(
     options: SearchOptions,
-    device: torch.device,
+    device: torch.device | str = "auto",
     plan: Plan | None = None,
     trusted: Sequence[str] = (),
 ) -> SearchResult:
@@ -63,6 +70,7 @@ def search(
         CheckpointError: The supernet's run is missing or unfinished.
         Interrupted: A signal came; the same call goes on.
     """
+    device = choose_device(device)
     plan = plan or plan_search(options, device, trusted)
     run = RunFolder(options.run)
     with process_group(device):

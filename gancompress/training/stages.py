@@ -33,7 +33,7 @@ from gancompress.config import (
     load_options,
 )
 from gancompress.data import BatchStream, Split, Splits, data_kind, load_split
-from gancompress.distributed import agreed, is_first_here, rank
+from gancompress.distributed import agreed, choose_device, is_first_here, rank
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
@@ -50,14 +50,14 @@ TEACHER_FILE = "teacher.safetensors"
 PSEUDO_FILE = "pseudo_pairs.npy"
 
 
-def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, Any]:
+def train_teacher(options: TeacherOptions, device: torch.device | str = "auto") -> dict[str, Any]:
     """Train a teacher, or go on with one; returns its final scores.
 
     Raises:
         DataError: The data cannot be used.
         Interrupted: A signal came; the same call goes on.
     """
-    run = RunFolder(options.run)
+    run, device = RunFolder(options.run), choose_device(device)
     with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
@@ -80,7 +80,7 @@ def train_teacher(options: TeacherOptions, device: torch.device) -> dict[str, An
 
 
 def train_supernet(
-    options: SupernetOptions, device: torch.device, trusted: Collection[str] = ()
+    options: SupernetOptions, device: torch.device | str = "auto", trusted: Collection[str] = ()
 ) -> dict[str, Any]:
     """Distil the once-for-all student, or go on with it; returns its final scores.
 
@@ -95,7 +95,7 @@ def train_supernet(
         TraceError: The student's channels cannot be followed.
         Interrupted: A signal came; the same call goes on.
     """
-    run = RunFolder(options.run)
+    run, device = RunFolder(options.run), choose_device(device)
     with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
@@ -230,7 +230,7 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
 
 
 def finetune(
-    options: FinetuneOptions, device: torch.device, trusted: Collection[str] = ()
+    options: FinetuneOptions, device: torch.device | str = "auto", trusted: Collection[str] = ()
 ) -> dict[str, Any]:
     """Train one extracted subnet further; returns its final scores.
 
@@ -244,7 +244,7 @@ def finetune(
         SpaceError: The subnet does not belong to it.
         Interrupted: A signal came; the same call goes on.
     """
-    run = RunFolder(options.run)
+    run, device = RunFolder(options.run), choose_device(device)
     with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before

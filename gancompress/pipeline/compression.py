@@ -1,0 +1,303 @@
+"""From a teacher to exported subnets: every stage that has not ended yet, a table, a report."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gancompress.checkpoint.models import calibration_batches, load_model, run_splits
+from gancompress.checkpoint.network import (
+    Network,
+    build_network,
+    load_network,
+    load_supernet,
+)
+from gancompress.checkpoint.run import RunFolder
+from gancompress.config import CompressOptions
+from gancompress.cost import measure_latency
+from gancompress.data import Split, Splits, data_kind, load_split, spread, to_float
+from gancompress.distributed import choose_device, under_torchrun
+from gancompress.elastic import NetworkCosts, Supernet
+from gancompress.elastic.calibrate import norms_with_statistics
+from gancompress.errors import ConfigError
+from gancompress.export import FORMATS, export_network
+from gancompress.metrics import all_scores
+from gancompress.paths import inside
+from gancompress.pipeline.export import NUM_PROOF_IMAGES, data_images
+from gancompress.report import ImageRow, Report, Row, write_report
+from gancompress.search import Evaluator, SearchResult, search
+from gancompress.search.plan import bounded, plan_search, refuse_early
+from gancompress.search.quality import load_quality
+from gancompress.search.report import (
+    answers_table,
+    front_subnets,
+    previews,
+    report_fronts,
+    report_trials,
+)
+from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
+from gancompress.training.student import load_teacher, make_student
+
+logger = logging.getLogger(__name__)
+NUM_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What a compression has led to.
+
+    Attributes:
+        result: Of the search.
+        rows: The teacher, then the subnets from the widest budget to the narrowest.
+        files: Exported files by what they hold.
+        about: Which images the scores of the rows are of, in words.
+        report: The page.
+    """
+
+    result: SearchResult
+    rows: list[Row]
+    files: dict[str, Path]
+    about: str
+    report: Path
+
+
+@dataclass
+class Finished:
+    """Teacher and chosen subnets, scored on images that no stage has seen.
+
+    Attributes:
+        networks: The teacher, then the subnets from the widest budget to the narrowest, by label.
+        outputs: Their images, (N, 3, S, S) uint8.
+        scores: Their metrics.
+        evaluator: Inputs and truth.
+        split: Which images these are.
+        splits: The lists that they are from.
+    """
+
+    networks: dict[str, Network]
+    outputs: dict[str, Tensor]
+    scores: dict[str, dict[str, float]]
+    evaluator: Evaluator
+    split: str
+    splits: Splits
+
+
+def compress(
+    options: CompressOptions, device: torch.device | str = "auto", trusted: Sequence[str] = ()
+) -> Compression:
+    """Run every stage that has not ended yet; then score and export the chosen subnets.
+
+    Args:
+        options: Of all stages.
+        device: Where to compute; the GPU where there is one by default.
+        trusted: Factories `package.module:factory` that files of the stages may ask for, besides
+            `supernet.teacher.module`.
+
+    Raises:
+        ConfigError: The stages do not fit together.
+        BudgetError: No subnet fits a budget; nothing has run then.
+        DataError: The data cannot be used.
+        Interrupted: A signal came; the same call goes on.
+    """
+    if under_torchrun():
+        raise ConfigError(
+            "compress is one process: run teacher, supernet and search under torchrun, and then "
+            "compress, which takes finished stages as they are"
+        )
+    device = choose_device(device)
+    module = options.supernet.teacher.module
+    trusted = (*trusted, *([module] if module else []))
+    preflight(options, device, trusted)
+    if options.teacher is not None:
+        _announce("teacher", options.teacher.run)
+        train_teacher(options.teacher, device)
+    _announce("supernet", options.supernet.run)
+    train_supernet(options.supernet, device, trusted)
+    _announce("search", options.search.run)
+    result = search(options.search, device, plan_search(options.search, device, trusted))
+    logger.info("export and report")
+    finished = _finish(options, result, device, trusted)
+    files = _export(options, finished)
+    rows = _rows(finished, result, files)
+    page = options.run / "report.html"
+    shown = _previews(options, finished, result, trusted)
+    write_report(replace(_report(options, finished, result, rows, files), previews=shown), page)
+    about = (
+        f"{len(finished.evaluator.inputs)} images of the {finished.split} split "
+        f"({finished.splits.describe(finished.split)})"
+    )
+    return Compression(result, rows, files, about, page)
+
+
+def preflight(options: CompressOptions, device: torch.device, trusted: Sequence[str]) -> Supernet:
+    """Build the untrained student and check what the search will ask of it, before anything runs.
+
+    Raises:
+        BudgetError: No subnet fits a budget.
+        ConfigError: The metric is unknown, or the stages do not fit together.
+    """
+    size = options.search.size or options.supernet.data.whole_size
+    if RunFolder(options.supernet.run).is_done:  # its folder is enough from here on
+        net, _ = load_supernet(options.supernet.run, trusted)
+        _check_search(net, size, options, device)
+        return net
+    source = options.supernet.teacher
+    if options.teacher is None or RunFolder(options.teacher.run).is_done:
+        teacher = load_teacher(source, trusted)
+    else:
+        if source.weights != options.teacher.run:
+            raise ConfigError(
+                f"supernet.teacher.weights={source.weights} is not "
+                f"teacher.run={options.teacher.run}"
+            )
+        description = {"generator": options.teacher.generator.model_dump(mode="json")}
+        teacher = build_network(description, str(options.teacher.run))
+    net = make_student(options.supernet.student, teacher).net
+    _check_search(net, size, options, device)
+    return net
+
+
+def _check_search(net: Supernet, size: int, options: CompressOptions, device: torch.device) -> None:
+    """Budgets first, as that takes no time; then whether the data has what the metric needs."""
+    bounded(net, size, options.search)
+    refuse_early(options.search, net, device)
+    data = options.supernet.data
+    quality = load_quality(options.search.metric, options.search.features)
+    quality.check(data_kind(data.mode).is_paired, side=size)
+
+
+def _announce(stage: str, run: Path) -> None:
+    state = "already finished" if RunFolder(run).is_done else "running"
+    logger.info("%s: %s (%s)", stage, run, state)
+
+
+def _finish(
+    options: CompressOptions, result: SearchResult, device: torch.device, trusted: Sequence[str]
+) -> Finished:
+    teacher = load_network(options.supernet.run / TEACHER_FILE, trusted=trusted)
+    networks = {"teacher": teacher}
+    smallest_budget = {str(trial.subnet): budget for budget, trial in result.chosen.items()}
+    for subnet, budget in smallest_budget.items():  # one subnet may be the best under several
+        label = f"subnet <= {budget.label}"
+        networks[label] = load_model(options.supernet.run, subnet, trusted=trusted)
+    splits = run_splits(options.supernet.run, options.supernet.data)
+    split = "test" if splits.inputs("test", options.supernet.data.direction) else "search"
+    images = load_split(options.supernet.data, split, result.size, splits)
+    evaluator = _evaluator(images, teacher, options.search.max_test_images, device)
+    outputs = {
+        label: evaluator.translate(network.module.to(device)) for label, network in networks.items()
+    }
+    scores = {label: all_scores(images, evaluator.references) for label, images in outputs.items()}
+    for name in [name for name in scores["teacher"] if name.startswith("teacher_")]:
+        del scores["teacher"][name]  # the teacher against itself
+    return Finished(networks, outputs, scores, evaluator, split, splits)
+
+
+def _evaluator(
+    split: Split, teacher: Network, count: int | None, device: torch.device
+) -> Evaluator:
+    """Scores on a split, or on `count` of its images, with the teacher's outputs as reference."""
+    net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
+    return Evaluator.of_split(net, teacher.module.to(device), split, count, 4, device)
+
+
+def _export(options: CompressOptions, finished: Finished) -> dict[str, Path]:
+    images = list(finished.evaluator.inputs[:32])
+    if len(images) < NUM_PROOF_IMAGES:
+        size = finished.evaluator.inputs.shape[-1]
+        images += data_images(options.supernet.data, size, finished.splits)
+    files: dict[str, Path] = {}
+    for label, network in finished.networks.items():
+        if label == "teacher":
+            continue
+        network.module.to("cpu")
+        for kind in options.export:
+            path = inside(options.run, f"export/{network.header['subnet']}{FORMATS[kind].suffix}")
+            proof = export_network(network, kind, path, images)
+            files[f"{label} ({kind}, differs by {proof.max_difference:.2g})"] = path
+    return files
+
+
+def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> list[Row]:
+    x = to_float(finished.evaluator.inputs[:1])
+    modules = {label: network.module.to("cpu") for label, network in finished.networks.items()}
+    latencies = measure_latency({k: lambda m=m: m(x) for k, m in modules.items()})  # type: ignore[misc]
+    sizes = {label.partition(" (")[0]: path.stat().st_size / 1e6 for label, path in files.items()}
+    rows = []
+    for label, network in finished.networks.items():
+        costs = NetworkCosts(network.module, network.example_shape)
+        rows.append(
+            Row(
+                label=label,
+                config=str(network.header.get("subnet", "-")),
+                params=costs.params,
+                macs=costs.macs(result.size),
+                macs_paper=costs.macs(result.size, paper=True),
+                scores={f"{finished.split} {k}": v for k, v in finished.scores[label].items()},
+                latency_ms=latencies[label].median_ms,
+                size_mb=sizes.get(label),
+            )
+        )
+    return rows
+
+
+def _report(
+    options: CompressOptions,
+    finished: Finished,
+    result: SearchResult,
+    rows: list[Row],
+    files: dict[str, Path],
+) -> Report:
+    inputs, truth = finished.evaluator.inputs, finished.evaluator.truth
+    images = []
+    for index in spread(len(inputs), NUM_ROWS):
+        columns = {"input": inputs[index]}
+        columns |= {label: outputs[index] for label, outputs in finished.outputs.items()}
+        if truth is not None:
+            columns["truth"] = truth[index]
+        images.append(ImageRow(f"{finished.split} {index}", columns))
+    facts = {
+        "data": f"{options.supernet.data.root} ({options.supernet.data.mode})",
+        "images": f"{len(inputs)} of the {finished.split} split for the table; the search never "
+        "saw them" if finished.split != "search" else f"{len(inputs)} of the search split",
+        "splits": "; ".join(map(finished.splits.describe, ("train", "search", "test"))),
+        "size": f"{result.size}x{result.size}",
+        "search": f"{len(result.trials)} subnets evaluated, {result.metric} on the search split",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}; latency in eager PyTorch, batch 1",
+        "seed": str(options.search.seed),
+    }  # fmt: skip
+    name = options.supernet.data.root.name
+    known = report_trials(result)
+    return Report(
+        title=f"{name}: compressed generators",
+        facts=facts,
+        metric=f"{result.metric} (search split)",
+        lower_is_better=result.lower_is_better,
+        rows=rows,
+        trials=list(known.values()),
+        front=[known[trial.subnet] for trial in result.front],
+        images=images,
+        files={label: str(path.relative_to(options.run)) for label, path in files.items()},
+        tables=[answers_table(result)],
+        fronts=report_fronts(result),
+    )
+
+
+def _previews(
+    options: CompressOptions, finished: Finished, result: SearchResult, trusted: Sequence[str]
+) -> dict[str, dict[str, Tensor]]:
+    """What members of the fronts make of a few of the unseen images."""
+    net, _ = load_supernet(options.supernet.run, trusted)
+    device = finished.evaluator.device
+    batches: list[Tensor] = []
+    if norms_with_statistics(net.generator):
+        batches = list(calibration_batches(options.supernet.data, device, finished.splits))
+    evaluator = replace(finished.evaluator, net=net.to(device), calibration=batches)
+    return previews(evaluator, front_subnets(result))
