@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from landscapes import SHAPES, Found, Table, chain_macs, make_landscape, make_space
 
-from gancompress.elastic.space import Dimension, SearchSpace
+from gancompress.elastic import SearchSpace, Width
 from gancompress.search.log import whole_lines
 from gancompress.search.problem import Problem
 from gancompress.search.searchers import SEARCHERS, Guided
@@ -61,9 +61,9 @@ def read_trials(path: Path) -> tuple[SearchSpace, list[Found]]:
     (key, _), *_ = Counter(key for key, _ in lines).most_common(1)
     every = [Trial.from_json(content) for other, content in lines if other == key]
     trials = {trial.subnet: Found(trial.subnet, trial.loss) for trial in every if trial.complete}
-    columns = zip(*(subnet.widths for subnet in trials), strict=True)
+    columns = zip(*(subnet.values for subnet in trials), strict=True)
     choices = [tuple(sorted(set(column))) for column in columns]
-    space = SearchSpace(tuple(Dimension((f"g{i}",), c[-1], c) for i, c in enumerate(choices)))
+    space = SearchSpace(tuple(Width((f"g{i}",), c[-1], c) for i, c in enumerate(choices)))
     return space, list(trials.values())
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gancompress.elastic import Subnet
-from gancompress.elastic.space import Dimension, Genomes, SearchSpace
+from gancompress.elastic import SearchSpace, Subnet, Width
+from gancompress.elastic.space import Genomes
 from gancompress.search.front import Floats, Frame, front_indices, hypervolume
 from gancompress.search.problem import Problem
 from gancompress.search.searchers import Evolution, Searcher, generation_rng
@@ -21,7 +21,7 @@ def make_space(dimensions: int = 6, candidates: int = 4) -> SearchSpace:
     """`candidates` to the power of `dimensions` subnets."""
     choices = WIDTHS[:candidates]
     names = [f"group{i}" for i in range(dimensions)]
-    return SearchSpace(tuple(Dimension((name,), choices[-1], choices) for name in names))
+    return SearchSpace(tuple(Width((name,), choices[-1], choices) for name in names))
 
 
 def chain_macs(genomes: Genomes) -> Floats:

@@ -148,7 +148,7 @@ def test_uniform_subnets_have_one_fraction_everywhere(net: Supernet, problem: Pr
         max(c for c in d.choices if c <= d.full / 2 or c == d.choices[0])
         for d in net.space.dimensions
     )
-    assert halves in [subnet.widths for subnet in found]
+    assert halves in [subnet.values for subnet in found]
     limit = net.macs(net.space.largest(), 32) - 1
     subnet, cost = uniform_under(problem, Budget("macs", limit))
     assert cost == net.macs(subnet, 32) <= limit

@@ -17,13 +17,13 @@ from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.checkpoint.network import example_shape
 from gancompress.config import GeneratorOptions
 from gancompress.elastic import (
-    Dimension,
     Genomes,
     NetworkCosts,
     SearchSpace,
     Subnet,
     Supernet,
     Tie,
+    Width,
     make_space,
     trace,
 )
@@ -136,7 +136,7 @@ def test_many_at_once_cost_what_each_costs(name: str, norm: str) -> None:
 
 def test_groups_outside_the_space_cost_their_full_width() -> None:
     generator = build_generator(GeneratorOptions(name="resnet_6blocks", ngf=8))
-    space = SearchSpace((Dimension(("model.7",), 32, (8, 16, 32)),))
+    space = SearchSpace((Width(("model.7",), 32, (8, 16, 32)),))
     net = Supernet(generator, torch.empty(1, 3, 32, 32), space=space)
     for subnet, macs in zip(space, net.costs.macs(space.genomes(space), 32), strict=True):
         assert macs == counted(net.extract(subnet), 32, 32)
@@ -199,7 +199,7 @@ def test_a_hundred_thousand_subnets_take_less_than_a_second() -> None:
 
 def small_space() -> SearchSpace:
     sides = {"a": (2, 4, 8), "b": (3, 6), "c": (1,), "d": (1, 2, 3, 4)}
-    return SearchSpace(tuple(Dimension((k,), max(v), v, 2) for k, v in sides.items()))
+    return SearchSpace(tuple(Width((k,), max(v), v, 2) for k, v in sides.items()))
 
 
 def test_genomes_and_subnets_are_the_same_thing() -> None:
@@ -207,7 +207,7 @@ def test_genomes_and_subnets_are_the_same_thing() -> None:
     subnets = [space.sample(rng) for rng in [random.Random(1)] for _ in range(20)]
     genomes = space.genomes(subnets)
     assert genomes.dtype == np.int64
-    assert genomes.tolist() == [list(subnet.widths) for subnet in subnets]
+    assert genomes.tolist() == [list(subnet.values) for subnet in subnets]
     assert space.subnets(genomes) == subnets
     assert str(space.subnets(genomes)[0]) == str(subnets[0])
     assert space.genomes([]).shape == (0, 4)
@@ -217,7 +217,7 @@ def test_genomes_and_subnets_are_the_same_thing() -> None:
 def test_places_of_the_iteration_give_its_subnets() -> None:
     space = small_space()
     assert space.subnets(space.genomes_at(range(space.size))) == list(space)
-    assert space.genomes_at(5).tolist() == [list(list(space)[5].widths)]
+    assert space.genomes_at(5).tolist() == [list(list(space)[5].values)]
     for outside in (-1, space.size):
         with pytest.raises(SpaceError, match="from 0 to 23"):
             space.genomes_at([0, outside])

@@ -17,13 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gancompress.config import GeneratorOptions
 from gancompress.elastic import (
-    Dimension,
     Group,
     Parts,
     SearchSpace,
     Subnet,
     Supernet,
     Tie,
+    Width,
     calibrate,
     calibrated,
     channel_importance,
@@ -304,7 +304,7 @@ def test_every_channel_of_the_network_belongs_to_a_group(name: str) -> None:
 
 def eight_numbers() -> SearchSpace:
     units = (1, 2, 4, 4, 4, 4, 2, 1)
-    dimensions = [Dimension((f"layer{i}",), 32, (16, 24, 32), unit) for i, unit in enumerate(units)]
+    dimensions = [Width((f"layer{i}",), 32, (16, 24, 32), unit) for i, unit in enumerate(units)]
     return SearchSpace(tuple(dimensions), SHORT_FORM)
 
 
@@ -314,7 +314,7 @@ def test_subnet_is_a_value() -> None:
     assert len({subnet, Subnet((16, 32)), Subnet((32, 16))}) == 2
     assert str(subnet) == "16_32"
     with pytest.raises(FrozenInstanceError):
-        subnet.widths = (1, 1)  # type: ignore[misc]
+        subnet.values = (1, 1)  # type: ignore[misc]
 
 
 def test_text_form_of_a_subnet_parses_back(rng: random.Random) -> None:
@@ -366,19 +366,19 @@ def test_sampling_is_uniform_and_repeats_under_a_seed() -> None:
     again = random.Random(3)
     assert draws[:100] == [space.sample(again) for _ in range(100)]
     assert all(draw in space for draw in draws)
-    for column in zip(*(draw.widths for draw in draws), strict=True):
+    for column in zip(*(draw.values for draw in draws), strict=True):
         counts = Counter(column)
         assert all(abs(counts[choice] - 1000) < 150 for choice in (16, 24, 32))
-    pairs = Counter((draw.widths[0], draw.widths[1]) for draw in draws)
+    pairs = Counter((draw.values[0], draw.values[1]) for draw in draws)
     assert len(pairs) == 9
     assert all(abs(count - 3000 / 9) < 100 for count in pairs.values())
 
 
 def test_iteration_visits_every_member_once() -> None:
     dimensions = (
-        Dimension(("a",), 8, (2, 4, 8)),
-        Dimension(("b",), 6, (3,)),
-        Dimension(("c",), 4, (1, 4)),
+        Width(("a",), 8, (2, 4, 8)),
+        Width(("b",), 6, (3,)),
+        Width(("c",), 4, (1, 4)),
     )
     space = SearchSpace(dimensions)
     members = list(space)
@@ -392,7 +392,7 @@ def test_iteration_visits_every_member_once() -> None:
 def test_groups_in_a_tie_have_one_width() -> None:
     groups = [Group("a", 16), Group("b", 32), Group("c", 16), Group("d", 64)]
     space = make_space(groups, (0.25, 1.0), 1, [Tie(("a", "c"), 2)])
-    assert [d.groups for d in space.dimensions] == [("a", "c"), ("b",), ("d",)]
+    assert [d.members for d in space.dimensions] == [("a", "c"), ("b",), ("d",)]
     assert space.largest() == Subnet((8, 32, 64))
     widths = space.channels(Subnet((3, 5, 7)))
     assert widths == {"a": 6, "c": 6, "b": 5, "d": 7}
@@ -428,7 +428,7 @@ def test_fractions_out_of_range_are_refused(widths: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("choices", [(), (0, 4), (4, 9), (4, 2), (4, 4)])
 def test_candidates_must_ascend_within_the_full_width(choices: tuple[int, ...]) -> None:
     with pytest.raises(SpaceError, match="must ascend"):
-        Dimension(("a",), 8, choices)
+        Width(("a",), 8, choices)
 
 
 # ------------------------------------------------------------------------ sorting channels

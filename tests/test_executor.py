@@ -38,8 +38,8 @@ REQUESTS = [Request(Subnet((width, 2))) for width in (5, 3, 9, 1)]
 
 def pretend(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
     """Narrow subnets take longer, so that processes finish out of order."""
-    time.sleep(0.1 / subnet.widths[0])
-    return Trial(subnet, subnet.widths[0], 1 / subnet.widths[0], {})
+    time.sleep(0.1 / subnet.values[0])
+    return Trial(subnet, subnet.values[0], 1 / subnet.values[0], {})
 
 
 def make_pretender(number: int) -> object:
@@ -73,7 +73,7 @@ def test_a_pool_returns_trials_in_the_order_of_the_requests() -> None:
 def linger(subnet: Subnet, rivals: Sequence[Rival]) -> Trial:
     """Takes long enough to be stopped."""
     time.sleep(1)
-    return Trial(subnet, subnet.widths[0], 0.5, {})
+    return Trial(subnet, subnet.values[0], 0.5, {})
 
 
 def make_lingerer(folder: str) -> object:
@@ -268,7 +268,7 @@ def test_many_processes_append_without_losing_a_line(tmp_path: Path) -> None:
         for number in range(2)
     ]
     assert [process.wait() for process in processes] == [0, 0]
-    from gancompress.elastic import Dimension, SearchSpace
+    from gancompress.elastic import SearchSpace, Width
 
-    space = SearchSpace((Dimension(("x",), 100, tuple(range(1, 101))),))
+    space = SearchSpace((Width(("x",), 100, tuple(range(1, 101))),))
     assert len(TrialLog(log, "key").load(space)) == 100

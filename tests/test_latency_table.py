@@ -229,7 +229,7 @@ def test_all_pairs_of_widths_of_every_operation_meet_in_the_design(net: Supernet
     choice = choose_subnets(net, plan, SurveyOptions(seed=3))
     rows = [net.space.channels(subnet) for subnet in net.space.subnets(choice.design)]
     full = net.space.dimensions
-    lengths = {group: len(d.choices) for d in full for group in d.groups}
+    lengths = {group: len(d.choices) for d in full for group in d.members}
     for step in plan.steps:
         segments = (*step.inputs.segments, *step.outputs.segments)
         groups = {segment.name for segment in segments if isinstance(segment, Group)}

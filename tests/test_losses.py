@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.cost import format_count, parse_count
-from gancompress.elastic import Dimension, SearchSpace, Subnet
+from gancompress.elastic import SearchSpace, Subnet, Width
 from gancompress.errors import ConfigError
 from gancompress.losses import (
     RECON_LOSSES,
@@ -321,7 +321,7 @@ def test_no_trials_have_no_front() -> None:
 
 def make_space(*choices: Sequence[int]) -> SearchSpace:
     dimensions = [
-        Dimension((f"layer{i}",), max(widths), tuple(widths)) for i, widths in enumerate(choices)
+        Width((f"layer{i}",), max(widths), tuple(widths)) for i, widths in enumerate(choices)
     ]
     return SearchSpace(tuple(dimensions))
 
@@ -332,7 +332,7 @@ def trial(space: SearchSpace, text: str, loss: float) -> Trial:
 
 
 def cost(subnet: Subnet) -> int:
-    return sum(a * b for a, b in zip((1, *subnet.widths), (*subnet.widths, 1), strict=True))
+    return sum(a * b for a, b in zip((1, *subnet.values), (*subnet.values, 1), strict=True))
 
 
 def test_log_gives_back_what_was_appended(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_the_benchmark_of_searchers_reads_logs(tmp_path: Path) -> None:
     for widths, whole in (((2, 4), True), ((4, 8), True), ((8, 8), False)):
         TrialLog(log, "new").append(Trial(Subnet(widths), 9, 1 / widths[0], {}, complete=whole))
     space, found = module.read_trials(log)
-    assert {trial.subnet.widths: trial.loss for trial in found} == {(2, 4): 0.5, (4, 8): 0.25}
+    assert {trial.subnet.values: trial.loss for trial in found} == {(2, 4): 0.5, (4, 8): 0.25}
     assert [dimension.choices for dimension in space.dimensions] == [(2, 4), (4, 8)]
 
 

@@ -322,7 +322,7 @@ def test_trials_of_other_weights_are_not_reused(
 
 def pretended(self: Evaluator, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
     """A score that no ordering by width gives, with ties."""
-    loss = (sum(7 * w % 11 for w in subnet.widths) % 13) / 13
+    loss = (sum(7 * w % 11 for w in subnet.values) % 13) / 13
     return Trial(subnet, self.net.macs(subnet, self.size), loss, {"teacher_mae": loss})
 
 

@@ -394,11 +394,11 @@ def test_published_evolution_crosses_the_best_whatever_they_cost() -> None:
     trials = sorted(evaluated(problem, subnets), key=lambda t: t.loss)
     searcher = Evolution(generation=40, parent_ratio=0.1, mutation_ratio=0.0, spread=False)
     children = searcher.propose(problem, trials, rng())
-    parents = [trial.subnet.widths for trial in trials[:4]]
+    parents = [trial.subnet.values for trial in trials[:4]]
     pairs = itertools.combinations(parents, 2)
     mixtures = {m for pair in pairs for m in itertools.product(*zip(*pair, strict=True))}
-    new = mixtures - {trial.subnet.widths for trial in trials}
-    bred = {child.widths for child in children} & mixtures
+    new = mixtures - {trial.subnet.values for trial in trials}
+    bred = {child.values for child in children} & mixtures
     assert len(children) == 40  # the rest is drawn at random once the mixtures are used up
     assert len(bred) >= min(35, len(new)) > 10, (len(bred), len(new))
 

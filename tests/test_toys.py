@@ -40,7 +40,7 @@ def test_toy_is_trained_distilled_searched_and_exported(run: Path) -> None:
     assert teacher.description["generator"]["depth"] == 3
     assert teacher.stride == 2
     net, _ = load_supernet(run / "supernet")
-    assert [d.groups for d in net.space.dimensions] == [
+    assert [d.members for d in net.space.dimensions] == [
         ("down.0",),
         ("inner.0.0", "inner.1.0", "inner.2.0"),
     ]

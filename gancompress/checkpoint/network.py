@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from gancompress.checkpoint.foreign import (
     without_unused_statistics,
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
-from gancompress.elastic import Dimension, SearchSpace, Supernet, fit
+from gancompress.elastic import DIMENSIONS, Dimension, SearchSpace, Supernet, fit
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
 from gancompress.models.family import Port
 from gancompress.paths import FACTORY
+from gancompress.tables import lookup
 
 WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth")
 """What a folder's weights may be called, the first that is there."""
@@ -348,20 +349,23 @@ def find_discriminator(weights: Path) -> Path | None:
 
 def describe_space(space: SearchSpace) -> Json:
     """A search space as JSON."""
-    dimensions = [
-        {"groups": d.groups, "full": d.full, "choices": d.choices, "unit": d.unit}
-        for d in space.dimensions
-    ]
+    dimensions = [{"kind": d.kind, **asdict(d)} for d in space.dimensions]
     return {"dimensions": dimensions, "forms": {str(k): v for k, v in space.forms.items()}}
 
 
 def read_space(content: Json) -> SearchSpace:
     """The search space of a JSON description."""
-    dimensions = tuple(
-        Dimension(tuple(d["groups"]), d["full"], tuple(d["choices"]), d["unit"])
-        for d in content["dimensions"]
-    )
+    dimensions = tuple(map(_read_dimension, content["dimensions"]))
     return SearchSpace(dimensions, {int(k): tuple(v) for k, v in content["forms"].items()})
+
+
+def _read_dimension(content: Json) -> Dimension:
+    """A dimension; the first files knew widths alone, whose members they called groups."""
+    facts = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+    kind: Any = lookup(DIMENSIONS, str(facts.pop("kind", "width")), "kind of dimension")
+    members = facts.pop("groups", None) or facts.pop("members")
+    made: Dimension = kind(members, **facts)
+    return made
 
 
 def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, Network]:

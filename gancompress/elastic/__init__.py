@@ -5,14 +5,16 @@ Nothing here knows a particular model.
 
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
 from gancompress.elastic.costs import CostModel, NetworkCosts
+from gancompress.elastic.dimensions import DIMENSIONS, Dimension, Width
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.sorting import channel_importance, sort_channels
-from gancompress.elastic.space import Dimension, Genomes, SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.space import Genomes, SearchSpace, Subnet, Tie, make_space
 from gancompress.elastic.supernet import Supernet, capture
 from gancompress.elastic.trace import Traced, trace
 
 __all__ = [
+    "DIMENSIONS",
     "CostModel",
     "Dimension",
     "Genomes",
@@ -24,6 +26,7 @@ __all__ = [
     "Supernet",
     "Tie",
     "Traced",
+    "Width",
     "calibrate",
     "calibrated",
     "capture",

@@ -64,7 +64,7 @@ class CostModel:
         genomes = space.sample_genomes(100_000, np.random.default_rng(0))
         small = genomes[model.macs(genomes, 256) <= 2_600_000_000]
 
-    A genome is one row of widths in units (see `Dimension`), as in `Subnet.widths`; `genomes` is
+    A genome is one row of values (see `Dimension`), as in `Subnet.values`; `genomes` is
     int64 of shape (K, D) for K subnets of a space with D dimensions, every result int64 of (K,).
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,25 @@ class Parts:
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
+    def terms(self, genes: Mapping[str, tuple[int, int]]) -> tuple[int, dict[int, int]]:
+        """Its length as a constant plus multiples of genes.
+
+        Args:
+            genes: By group the gene that it follows, and its channels for each unit of that; all
+                other groups have their full width.
+
+        Returns:
+            The constant, and the factor of every gene that counts.
+        """
+        constant, factors = 0, dict[int, int]()
+        for group, _, size in self._places():
+            if group is None or group.name not in genes:
+                constant += size
+                continue
+            gene, unit = genes[group.name]
+            factors[gene] = factors.get(gene, 0) + unit
+        return constant, factors
+
     def split(self, values: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Of a vector at full width the values of each group, by its name."""
         for group, start, size in self._places():
@@ -77,3 +96,17 @@ class Parts:
             for group, start, size in self._places()
         ]
         return torch.cat(pieces)
+
+
+def narrow(tensor: Tensor, dims: Sequence[Parts | None], channels: Mapping[str, int]) -> Tensor:
+    """A tensor with the first channels of every group, as a view where that is possible.
+
+    Args:
+        tensor: At full width.
+        dims: Parts of its dimensions; None where the length is fixed. Empty for none at all.
+        channels: See `Parts.narrow`.
+    """
+    for dim, parts in enumerate(dims):
+        if parts is not None:
+            tensor = parts.narrow(tensor, dim, channels)
+    return tensor

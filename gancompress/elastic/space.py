@@ -13,57 +13,38 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gancompress.elastic.dimensions import Dimension, Width
 from gancompress.elastic.parts import Group, Parts
 from gancompress.errors import SpaceError
 
 Genomes: TypeAlias = npt.NDArray[np.int64]
-"""Many subnets as one array: a row for each, with its width in units for each dimension."""
+"""Many subnets as one array: a row for each, with its value for each dimension."""
 
 
 @dataclass(frozen=True)
 class Subnet:
-    """One choice of widths, one number for each dimension of its search space.
+    """One choice for each dimension of a search space.
 
     Its text form is the published config string where the space has that form:
     `16_16_32_16_32_32_16_16`.
 
     Attributes:
-        widths: Width in units (see `Dimension`) for each dimension of the space.
+        values: The chosen value for each dimension (see `Dimension`) of the space.
     """
 
-    widths: tuple[int, ...]
+    values: tuple[int, ...]
 
     def __str__(self) -> str:
-        return "_".join(map(str, self.widths))
+        return "_".join(map(str, self.values))
 
+    @classmethod
+    def of_text(cls, text: str) -> Subnet:
+        """The subnet of a full text form, whose space is not at hand.
 
-@dataclass(frozen=True)
-class Dimension:
-    """One elastic number of the space.
-
-    Attributes:
-        groups: Channel groups that follow it.
-        full: The width of the generator itself, in units.
-        choices: Candidate widths in units, ascending.
-        unit: Channels of each group per unit (config strings count in units of ngf).
-    """
-
-    groups: tuple[str, ...]
-    full: int
-    choices: tuple[int, ...]
-    unit: int = 1
-
-    def channels(self, width: int) -> dict[str, int]:
-        """Number of channels of each of its groups at a width."""
-        return dict.fromkeys(self.groups, width * self.unit)
-
-    def __post_init__(self) -> None:
-        bad = [c for c in self.choices if not 1 <= c <= self.full]
-        if bad or not self.choices or list(self.choices) != sorted(set(self.choices)):
-            raise SpaceError(
-                f"candidate widths {self.choices} of {self.groups[0]} must ascend from at least 1 "
-                f"to at most its full width {self.full}"
-            )
+        Raises:
+            ValueError: It is no text form.
+        """
+        return cls(tuple(int(part) for part in text.strip().split("_")))
 
 
 @dataclass(frozen=True)
@@ -97,23 +78,23 @@ class SearchSpace:
 
     def __iter__(self) -> Iterator[Subnet]:
         """Every subnet, the smallest first."""
-        for widths in itertools.product(*(d.choices for d in self.dimensions)):
-            yield Subnet(widths)
+        for values in itertools.product(*(d.choices for d in self.dimensions)):
+            yield Subnet(values)
 
     def __contains__(self, subnet: object) -> bool:
-        """Whether every width is among the candidates."""
+        """Whether every value is among the candidates."""
         return (
             isinstance(subnet, Subnet)
-            and len(subnet.widths) == len(self.dimensions)
-            and all(w in d.choices for w, d in zip(subnet.widths, self.dimensions, strict=True))
+            and len(subnet.values) == len(self.dimensions)
+            and all(v in d.choices for v, d in zip(subnet.values, self.dimensions, strict=True))
         )
 
     def smallest(self) -> Subnet:
-        """The narrowest choice everywhere."""
+        """The first choice everywhere."""
         return Subnet(tuple(d.choices[0] for d in self.dimensions))
 
     def largest(self) -> Subnet:
-        """The widest choice everywhere."""
+        """The last choice everywhere."""
         return Subnet(tuple(d.choices[-1] for d in self.dimensions))
 
     def full(self) -> Subnet:
@@ -131,14 +112,14 @@ class SearchSpace:
             SpaceError: Not numbers, another count of numbers, or a width out of range.
         """
         try:
-            widths = tuple(int(part) for part in text.strip().split("_"))
+            subnet = Subnet.of_text(text)
         except ValueError:
             raise SpaceError(
                 f"'{text}' is no subnet: numbers joined by '_' are, such as {self.largest()}"
             ) from None
-        if len(widths) != len(self.dimensions) and len(widths) in self.forms:
-            widths = tuple(widths[i] for i in self.forms[len(widths)])
-        subnet = Subnet(widths)
+        count = len(subnet.values)
+        if count != len(self.dimensions) and count in self.forms:
+            subnet = Subnet(tuple(subnet.values[i] for i in self.forms[count]))
         self.check(subnet)
         return subnet
 
@@ -148,26 +129,27 @@ class SearchSpace:
         Widths between the candidates are allowed: their weights exist, though no one trained them.
 
         Raises:
-            SpaceError: Another count of widths, or a width outside 1 .. full.
+            SpaceError: Another count of widths, or a value out of range.
         """
-        if len(subnet.widths) != len(self.dimensions):
+        if len(subnet.values) != len(self.dimensions):
             raise SpaceError(
-                f"subnet {subnet} has {len(subnet.widths)} widths, this space has "
+                f"subnet {subnet} has {len(subnet.values)} widths, this space has "
                 f"{len(self.dimensions)} (its largest is {self.largest()})"
             )
-        for width, dimension in zip(subnet.widths, self.dimensions, strict=True):
-            if not 1 <= width <= dimension.full:
+        for value, dimension in zip(subnet.values, self.dimensions, strict=True):
+            if not dimension.least <= value <= dimension.full:
                 raise SpaceError(
-                    f"subnet {subnet}: {width} is no width of {dimension.groups[0]}, which has "
-                    f"1 to {dimension.full}; candidates: {', '.join(map(str, dimension.choices))}"
+                    f"subnet {subnet}: {value} is no {dimension.kind} of {dimension.members[0]}, "
+                    f"which has {dimension.least} to {dimension.full}; candidates: "
+                    f"{', '.join(map(str, dimension.choices))}"
                 )
 
     def channels(self, subnet: Subnet) -> dict[str, int]:
         """Number of channels of each group."""
         self.check(subnet)
         found: dict[str, int] = {}
-        for width, dimension in zip(subnet.widths, self.dimensions, strict=True):
-            found |= dimension.channels(width)
+        for value, dimension in zip(subnet.values, self.dimensions, strict=True):
+            found |= dimension.channels(value)
         return found
 
     @cached_property
@@ -183,16 +165,7 @@ class SearchSpace:
             The constant (fixed channels, and groups outside the space at their full width), and the
             factor of every gene that counts.
         """
-        constant, factors = 0, dict[int, int]()
-        for segment in parts.segments:
-            if isinstance(segment, int):
-                constant += segment
-            elif segment.name in self._genes:
-                gene, unit = self._genes[segment.name]
-                factors[gene] = factors.get(gene, 0) + unit
-            else:
-                constant += segment.size
-        return constant, factors
+        return parts.terms(self._genes)
 
     # -- many subnets at once -----------------------------------------------------------
 
@@ -205,8 +178,8 @@ class SearchSpace:
         rows = list(subnets)
         for subnet in rows:
             self.check(subnet)
-        widths = [subnet.widths for subnet in rows]
-        return np.array(widths, np.int64).reshape(len(rows), len(self.dimensions))
+        values = [subnet.values for subnet in rows]
+        return np.array(values, np.int64).reshape(len(rows), len(self.dimensions))
 
     def subnets(self, genomes: Genomes) -> list[Subnet]:
         """The rows as subnets.
@@ -221,7 +194,7 @@ class SearchSpace:
         """Raise unless every row can be cut out of the generator.
 
         Raises:
-            SpaceError: No integer array (K, D), or a width outside 1 .. full.
+            SpaceError: No integer array (K, D), or a value out of range.
         """
         if genomes.ndim != 2 or genomes.shape[1] != len(self) or genomes.dtype != np.int64:
             raise SpaceError(
@@ -231,7 +204,7 @@ class SearchSpace:
         bad = np.zeros(len(genomes), bool)
         for gene, dimension in enumerate(self.dimensions):
             column = genomes[:, gene]
-            bad |= (column < 1) | (column > dimension.full)
+            bad |= (column < dimension.least) | (column > dimension.full)
         for row in genomes[bad][:1].tolist():
             self.check(Subnet(tuple(row)))
 
@@ -300,14 +273,14 @@ def make_space(
     missing = [name for name in tied if name not in sizes]
     if missing:
         raise SpaceError(f"no channel group {missing[0]}; there are {', '.join(sizes)}")
-    dimensions: dict[tuple[str, ...], Dimension] = {}
+    dimensions: dict[tuple[str, ...], Width] = {}
     for group in groups:
         tie = tied.get(group.name, Tie((group.name,)))
         if len({sizes[name] for name in tie.groups}) > 1 or group.size % tie.unit:
             raise SpaceError(f"groups {', '.join(tie.groups)} differ in width and cannot be tied")
         full = group.size // tie.unit
         choices = tuple(sorted({round_width(full * w, full, divisor) for w in widths}))
-        dimensions.setdefault(tie.groups, Dimension(tie.groups, full, choices, tie.unit))
+        dimensions.setdefault(tie.groups, Width(tie.groups, full, choices, tie.unit))
     return SearchSpace(tuple(dimensions.values()), dict(forms or {}))
 
 

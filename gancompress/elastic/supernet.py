@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from gancompress.elastic.costs import CostModel
 from gancompress.elastic.layers import fit, width_free_twin
+from gancompress.elastic.parts import narrow
 from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
 from gancompress.elastic.trace import Traced, trace
 
@@ -70,7 +71,7 @@ class Supernet(nn.Module):
 
         Args:
             x: (N, C, H, W) in [-1, 1].
-            subnet: Its widths.
+            subnet: Which one.
 
         Returns:
             (N, C_out, H, W) in [-1, 1].
@@ -92,11 +93,7 @@ class Supernet(nn.Module):
         tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
         channels = self.space.channels(subnet)
         for name, dims in self.traced.parameters.items():
-            tensor = tensors[name]
-            for dim, parts in enumerate(dims):
-                if parts is not None:
-                    tensor = parts.narrow(tensor, dim, channels)
-            tensors[name] = tensor
+            tensors[name] = narrow(tensors[name], dims, channels)
         return tensors
 
     def extract(self, subnet: Subnet) -> nn.Module:
@@ -118,17 +115,17 @@ class Supernet(nn.Module):
         """Multiply-accumulates for one image.
 
         Args:
-            subnet: Its widths.
+            subnet: Which one.
             size: Side of a square image, or (height, width).
             paper: Count transposed convolutions at their output positions, as the papers do.
         """
         self.space.check(subnet)
-        return int(self.costs.mac_polynomial(size, paper)(subnet.widths))
+        return int(self.costs.mac_polynomial(size, paper)(subnet.values))
 
     def num_parameters(self, subnet: Subnet) -> int:
         """Number of parameters of a subnet."""
         self.space.check(subnet)
-        return int(self.costs.parameter_polynomial(subnet.widths))
+        return int(self.costs.parameter_polynomial(subnet.values))
 
 
 class capture:  # noqa: N801  # used like a function

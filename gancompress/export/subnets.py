@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 
 from gancompress.elastic import Subnet, Supernet
+from gancompress.elastic.parts import narrow
 from gancompress.errors import ExportError
 from gancompress.export.onnx import export_onnx
 from gancompress.export.rewrites import REWRITES
@@ -193,10 +194,7 @@ class _Slicer:
         if name not in self.kept:
             dims = self.net.traced.parameters.get(name, ())
             tensor = torch.from_numpy(self.tensors[name].copy())
-            channels = self.net.space.channels(self.subnet)
-            for dim, parts in enumerate(dims):
-                if parts is not None:
-                    tensor = parts.narrow(tensor, dim, channels)
+            tensor = narrow(tensor, dims, self.net.space.channels(self.subnet))
             self.kept[name] = np.ascontiguousarray(tensor.numpy())
         return self.kept[name]
 

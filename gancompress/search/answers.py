@@ -101,12 +101,12 @@ def answers(
 
     def rank(pair: tuple[Subnet, float]) -> tuple[float, float, tuple[int, ...]]:
         subnet, cost = pair
-        return sign * estimate(subnet).value, cost, subnet.widths
+        return sign * estimate(subnet).value, cost, subnet.values
 
     def answer(budget: Budget) -> Answer:
         costs = problem.values(genomes, budget.cost).tolist()
         fitting = [pair for pair in zip(known, costs, strict=True) if pair[1] <= budget.limit]
-        fitting.sort(key=lambda pair: (known[pair[0]].loss, pair[1], pair[0].widths))
+        fitting.sort(key=lambda pair: (known[pair[0]].loss, pair[1], pair[0].values))
         rated = fitting[: RESCORED if rough else 1] or [problem.cheapest[budget.cost]]
         uniform, uniform_cost = uniform_under(problem, budget)
         if rough or uniform not in known:

@@ -94,7 +94,7 @@ class SearchLoop:
         """Complete trials that only the logs know, if they fit a budget; in order of widths."""
         rest = [trial for trial in self.known.values() if trial.complete]
         rest = [trial for trial in rest if trial.subnet not in made]
-        rest.sort(key=lambda trial: trial.subnet.widths)
+        rest.sort(key=lambda trial: trial.subnet.values)
         genomes = self.plan.net.space.genomes(trial.subnet for trial in rest)
         fits = self.plan.problem.fits(genomes)
         return [trial for trial, inside in zip(rest, fits, strict=True) if inside]

@@ -66,7 +66,7 @@ class Answer:
             content["cost"],
             _estimate(content["estimate"]),
             content["estimate_images"],
-            Subnet(tuple(int(width) for width in uniform["subnet"].split("_"))),
+            Subnet.of_text(uniform["subnet"]),
             uniform["cost"],
             _estimate(uniform["estimate"]),
         )

@@ -17,7 +17,7 @@ class Trial:
     """One evaluated subnet.
 
     Attributes:
-        subnet: Its widths.
+        subnet: Which one.
         macs: Multiply-accumulates at the search's image size.
         loss: The metric, negated where higher is better: always lower is better. That of a trial
             which was given up is an estimate.
@@ -54,7 +54,7 @@ class Trial:
         known = {name: content[name] for name in ("macs", "loss", "scores")}
         more = {name: content[name] for name in ("num_images", "complete") if name in content}
         return cls(
-            Subnet(tuple(int(w) for w in content["subnet"].split("_"))),
+            Subnet.of_text(content["subnet"]),
             **known,
             **more,
             values=tuple(content.get("values", ())),
@@ -73,7 +73,7 @@ def macs_of(trial: Trial) -> float:
 def pareto_front(trials: Iterable[Trial], cost: CostOf = macs_of) -> list[Trial]:
     """Complete trials that no other beats in both cost and loss, ascending in cost."""
     whole = sorted(
-        (trial for trial in trials if trial.complete), key=lambda trial: trial.subnet.widths
+        (trial for trial in trials if trial.complete), key=lambda trial: trial.subnet.values
     )
     if not whole:
         return []

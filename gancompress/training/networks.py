@@ -145,7 +145,7 @@ class SubnetStudent(Student):
     """Further training of a subnet that was extracted, and is a plain module.
 
     Attributes:
-        subnet: Its widths in the supernet that it is from.
+        subnet: Which one of the supernet that it is from.
     """
 
     subnet: Subnet
