@@ -28,7 +28,7 @@ SIZE = 256
 
 def make_supernet(name: str, tied: bool) -> Supernet:
     """A generator of ngf 64 with widths of 1/4 to 1, in the published form where `tied`."""
-    generator = build_generator(GeneratorOptions(name=name, ngf=64))
+    generator = build_generator(GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=64))
     example = torch.empty(1, 3, SIZE, SIZE)
     if not tied:
         return Supernet(generator, example)

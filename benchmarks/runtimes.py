@@ -181,7 +181,7 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
         made.append(Candidate(name, runtime, path, macs(network, args.size)))
 
     def graph(network: Network) -> onnx.ModelProto:
-        return onnx_model(network.module, network.stride, {})
+        return onnx_model(network.module, network.input.channels, network.stride, {})
 
     def rewritten(model: onnx.ModelProto, change: Rewrite) -> onnx.ModelProto:
         changed = change(model, 4)
@@ -220,7 +220,18 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
 
 def untrained(name: str, ngf: int) -> Network:
     """A generator whose time is asked, not its images."""
-    return build_network({"generator": {"name": name, "ngf": ngf, "norm": "instance"}}, name)
+    return build_network(
+        {
+            "generator": {
+                "name": name,
+                "input_nc": 3,
+                "output_nc": 3,
+                "ngf": ngf,
+                "norm": "instance",
+            }
+        },
+        name,
+    )
 
 
 def macs(network: Network, size: int) -> int:

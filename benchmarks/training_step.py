@@ -46,7 +46,7 @@ from gancompress.training.student import make_student
 def make_task(schedule: str, precision: str) -> DistillTask:
     """A distillation of the published fast pipeline's networks with random weights."""
     torch.manual_seed(0)
-    options = GeneratorOptions(name="resnet_9blocks", ngf=64)
+    options = GeneratorOptions(input_nc=3, output_nc=3, name="resnet_9blocks", ngf=64)
     teacher = init_weights(build_generator(options)).eval()
     network = Network(teacher, {"generator": options.model_dump()}, 4, "benchmark")
     student = make_student(

@@ -74,7 +74,15 @@ def untrained(folder: Path, kind: Kind, size: int) -> Path:
     Its pictures have colour and contrast all the same.
     """
     torch.manual_seed(4)
-    options = {"generator": {"name": "resnet_6blocks", "ngf": 4, "norm": "instance"}}
+    options = {
+        "generator": {
+            "name": "resnet_6blocks",
+            "input_nc": 3,
+            "output_nc": 3,
+            "ngf": 4,
+            "norm": "instance",
+        }
+    }
     network = build_network(options, "tiny")
     for parameter in network.module.parameters():
         if parameter.ndim == 4:

@@ -35,7 +35,7 @@ def phone(genomes: Genomes) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def net() -> Supernet:
-    options = GeneratorOptions(name="mobile_resnet_6blocks", ngf=8)
+    options = GeneratorOptions(input_nc=3, output_nc=3, name="mobile_resnet_6blocks", ngf=8)
     return Supernet(
         build_generator(options), torch.empty(1, 3, 32, 32), widths=(0.25, 0.5, 1.0), divisor=2
     )

@@ -29,6 +29,7 @@ from gancompress.checkpoint.network import (
     call_factory,
     describe_space,
     find_discriminator,
+    kinds_header,
     load_discriminator,
     load_network,
     load_supernet,
@@ -38,6 +39,7 @@ from gancompress.checkpoint.network import (
     save_network,
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
+from gancompress.data import RGB, image_kind
 from gancompress.elastic import Supernet, Tie, trace
 from gancompress.errors import CheckpointError, ConfigError, GanCompressError
 from gancompress.models import (
@@ -60,7 +62,7 @@ STYLES = [  # norm, padding, dropout; U-Nets have no padding of their own
 
 
 def section(**values: object) -> GeneratorOptions:
-    return GeneratorOptions.model_validate({"ngf": 4, **values})
+    return GeneratorOptions.model_validate({"input_nc": 3, "output_nc": 3, "ngf": 4, **values})
 
 
 FOREIGN = [
@@ -98,7 +100,7 @@ def example(options: GeneratorOptions) -> Tensor:
 
 
 def small() -> GeneratorOptions:
-    return GeneratorOptions(name="resnet_6blocks", ngf=4)
+    return GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=4)
 
 
 def save_pth(path: Path, tensors: Tensors) -> Path:
@@ -136,7 +138,7 @@ def test_generator_loads_as_it_was_saved(name: str, norm: str, tmp_path: Path) -
 def test_extracted_subnet_loads_with_its_widths(
     name: str, norm: str, tmp_path: Path, rng: random.Random
 ) -> None:
-    options = GeneratorOptions(name=name, ngf=8, norm=norm)
+    options = GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=8, norm=norm)
     x = example(options)
     net = Supernet(trained(options), x, divisor=1).eval()
     subnet = net.space.sample(rng)
@@ -157,21 +159,44 @@ def test_what_we_write_loads_strictly_into_the_same_module_names(tmp_path: Path)
     build_generator(options).load_state_dict(tensors, strict=True)
 
 
-@pytest.mark.parametrize("channels", [{"input_nc": 1}, {"output_nc": 4}, {"input_nc": 6}], ids=str)
-def test_generator_of_other_images_than_rgb_is_refused(
-    channels: dict[str, int], tmp_path: Path
+@pytest.mark.parametrize(
+    ("channels", "kinds"),
+    [((1, 3), "grey rgb"), ((3, 1), "rgb grey"), ((3, 4), "rgb rgba"), ((6, 3), "bands:6 rgb")],
+)
+def test_images_of_a_file_that_says_nothing_are_those_of_its_channels(
+    channels: tuple[int, int], kinds: str, tmp_path: Path
 ) -> None:
-    options = GeneratorOptions(name="resnet_6blocks", ngf=4, **channels)
+    options = section(name="resnet_6blocks", input_nc=channels[0], output_nc=channels[1])
     module, ours = trained(options), tmp_path / "weights.safetensors"
     save_network(ours, module, {"generator": options.model_dump(mode="json")})
     for path in (ours, save_pth(tmp_path / "net_G.pth", module.state_dict())):
-        with pytest.raises(ConfigError, match=f"{path.name}.*only RGB to RGB"):
+        network = load_network(path)
+        assert f"{network.input} {network.output}" == kinds
+
+
+def test_file_says_what_images_its_network_takes(tmp_path: Path) -> None:
+    options, path = section(name="resnet_6blocks", input_nc=5), tmp_path / "weights.safetensors"
+    description = {"generator": options.model_dump(mode="json")}
+    save_network(path, trained(options), description, **kinds_header(image_kind("labels:5"), RGB))
+    assert load_network(path).input == image_kind("labels:5")
+    save_network(path, trained(options), description, **kinds_header(image_kind("grey"), RGB))
+    with pytest.raises(CheckpointError, match="from 5 to 3 channels is not one from grey to rgb"):
+        load_network(path)
+    for damage, message in (
+        ({"inputs": {"image": "gray"}}, "unknown kind of image 'gray'; did you mean 'grey'"),
+        ({"outputs": {"image": 3}}, "'outputs' of its header names no kind of image"),
+    ):
+        save_network(path, trained(options), description, **damage)
+        with pytest.raises(CheckpointError, match=message):
             load_network(path)
 
 
 def test_supernet_keeps_its_search_space(tmp_path: Path) -> None:
-    options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=16)
-    module, x = trained(options), example(GeneratorOptions(name="resnet_9blocks"))
+    options = GeneratorOptions(input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=16)
+    module, x = (
+        trained(options),
+        example(GeneratorOptions(input_nc=3, output_nc=3, name="resnet_9blocks")),
+    )
     ties = [Tie(*tie) for tie in resnet_ties(g.name for g in trace(module, tuple(x.shape)).groups)]
     net = Supernet(module, x, ties=ties)
     space = read_space({**describe_space(net.space), "forms": {"6": SHORT_FORM[6]}})
@@ -288,7 +313,7 @@ def test_foreign_generator_loads_in_every_form(
 
 @pytest.mark.parametrize("name", ["resnet_9blocks", "unet_128"])
 def test_batch_norm_from_before_batches_were_counted_loads(name: str, tmp_path: Path) -> None:
-    options = GeneratorOptions(name=name, ngf=4, norm="batch")
+    options = GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=4, norm="batch")
     module = trained(options)
     tensors = {n: t for n, t in module.state_dict().items() if "num_batches" not in n}
     network = load_network(save_pth(tmp_path / "old.pth", tensors))

@@ -176,7 +176,7 @@ MISTAKES: dict[str, str] = {
     "translate run/teacher nowhere.png out": r"DataError: no file or folder nowhere\.png",
     "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
     "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
-    "translate run/teacher data/test out --format xyz": r"cannot write images as '\.xyz'",
+    "translate run/teacher data/test out --format xyz": r"cannot write rgb images as '\.xyz'",
     "translate run/teacher data/test out --batch-size 0": r"batch size is at least 1, not 0",
     "translate run/teacher data/test data/test": r"is the input folder itself",
     "translate run/teacher data/test out --module nowhere": r"write package\.module:factory",

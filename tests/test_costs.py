@@ -40,14 +40,18 @@ some_generators = pytest.mark.parametrize(
 
 def make_supernet(name: str, norm: str = "instance", ngf: int = 8) -> Supernet:
     generator = build_generator(
-        GeneratorOptions.model_validate({"name": name, "ngf": ngf, "norm": norm})
+        GeneratorOptions.model_validate(
+            {"name": name, "input_nc": 3, "output_nc": 3, "ngf": ngf, "norm": norm}
+        )
     ).eval()
     return Supernet(generator, torch.empty(example_shape(3, GENERATORS[name].stride)), divisor=1)
 
 
 def published_supernet(ngf: int) -> Supernet:
     """A separable ResNet-9 with the eight numbers of the published config strings."""
-    options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=ngf, dropout=0.0)
+    options = GeneratorOptions(
+        input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=ngf, dropout=0.0
+    )
     generator, shape = build_generator(options), (1, 3, 32, 32)
     groups = trace(generator, shape).groups
     ties = [Tie(*tie) for tie in resnet_ties(group.name for group in groups)]
@@ -135,7 +139,9 @@ def test_many_at_once_cost_what_each_costs(name: str, norm: str) -> None:
 
 
 def test_groups_outside_the_space_cost_their_full_width() -> None:
-    generator = build_generator(GeneratorOptions(name="resnet_6blocks", ngf=8))
+    generator = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=8)
+    )
     space = SearchSpace((Width(("model.7",), 32, (8, 16, 32)),))
     net = Supernet(generator, torch.empty(1, 3, 32, 32), space=space)
     for subnet, macs in zip(space, net.costs.macs(space.genomes(space), 32), strict=True):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.config import DataOptions
-from gancompress.data import Batch, BatchStream, ImageSet, Split, load_split, to_uint8
-from gancompress.data import datasets as datasets_module
+from gancompress.data import Batch, BatchStream, ImageSet, Split, image_kinds, load_split, to_uint8
 from gancompress.errors import DataError
 
 SIZE = 32
@@ -441,13 +441,13 @@ class Counter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decoded: list[str] = []
-        read = datasets_module.read_image
+        read = image_kinds.read_image
 
-        def counted(source: Path | bytes, name: str) -> object:
+        def counted(source: Path | bytes, name: str, *more: Any) -> object:
             self.decoded.append(Path(name).stem)
-            return read(source, name)
+            return read(source, name, *more)
 
-        monkeypatch.setattr(datasets_module, "read_image", counted)
+        monkeypatch.setattr(image_kinds, "read_image", counted)
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 8])

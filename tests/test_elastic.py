@@ -258,7 +258,9 @@ def test_fit_refuses_tensors_that_do_not_belong_together() -> None:
 
 
 def test_cyclegan_generator_has_the_published_costs() -> None:
-    generator = build_generator(GeneratorOptions(name="resnet_9blocks", ngf=64))
+    generator = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="resnet_9blocks", ngf=64)
+    )
     net = Supernet(generator, torch.empty(1, 3, 256, 256))
     largest = net.space.largest()
     assert net.num_parameters(largest) == 11_378_179

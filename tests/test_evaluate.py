@@ -44,7 +44,7 @@ def model(tmp_path: Path) -> Path:
 
 def write_model(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    options = GeneratorOptions(name="resnet_6blocks", ngf=4)
+    options = GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=4)
     module = init_weights(build_generator(options))
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

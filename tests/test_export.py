@@ -134,9 +134,11 @@ def test_onnx_file_says_what_it_is(exported: Callable[[str], tuple[Network, Path
         "network": network.description,
         "subnet": network.header["subnet"],
         "image_size": 32,
+        "inputs": {"image": "rgb"},
+        "outputs": {"image": "rgb"},
         "stride": 2,
         "range": [-1, 1],
-        "layout": "NCHW RGB",
+        "layout": "NCHW",
         "type": "float32",
     }
 
@@ -258,7 +260,7 @@ def test_translation_resizes_to_the_one_size_of_an_onnx_file(
     assert main([*map(str, arguments), "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_images"] == 2
     for index in range(2):
-        small = resize_shorter(Image.fromarray(picture(index, 24)), 16, "picture")
+        (small,) = resize_shorter([Image.fromarray(picture(index, 24))], 16, "picture")
         with Image.open(tmp_path / "out" / f"{index}.png") as found:
             difference = np.asarray(found, int) - (255 - np.asarray(small, int))
         assert np.abs(difference).max() <= 1
@@ -309,6 +311,8 @@ def test_safetensors_file_says_what_it_is(
         "network": made.description,
         "subnet": made.header["subnet"],
         "image_size": 32,
+        "inputs": {"image": "rgb"},
+        "outputs": {"image": "rgb"},
     }
     assert tensors.keys() == made.module.state_dict().keys()
 

@@ -63,7 +63,7 @@ def lively(network: Network) -> Network:
 
 
 def separable() -> Network:
-    options = {"name": "mobile_resnet_6blocks", "ngf": 4, "norm": "instance"}
+    options = {"name": "mobile_resnet_6blocks", "ngf": 4, "input_nc": 3, "output_nc": 3}
     return lively(build_network({"generator": options}, "test"))
 
 
@@ -72,7 +72,7 @@ def made() -> Made:
     """A generator with depth-wise layers and its graph; the exporter takes seconds."""
     network = separable()
     network.header["subnet"] = "s"
-    return network, onnx_model(network.module, network.stride, Job(network, []).header)
+    return network, onnx_model(network.module, 3, network.stride, Job(network, []).header)
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ def test_int8_is_close_and_smaller(made: Made) -> None:
 def test_int8_needs_a_convolution_between_first_and_last() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
     with pytest.raises(ExportError, match="nothing to make int8: of 2 convolutions"):
-        quantise(onnx_model(module.eval(), 2, {}), images(1))
+        quantise(onnx_model(module.eval(), 3, 2, {}), images(1))
 
 
 # -- rewrites ---------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_bytes_export_says_so_and_is_within_a_level(quick: Network, tmp_path: Pa
     assert proof.form == "uint8"
     assert proof.tolerance == pytest.approx(2 / 255, abs=1e-5)
     generator = OnnxGenerator(tmp_path / "a.onnx")
-    assert (generator.header["type"], generator.header["layout"]) == ("uint8", "NHWC RGB")
+    assert (generator.header["type"], generator.header["layout"]) == ("uint8", "NHWC")
     assert generator.header["range"] == [0, 255]
     assert generator.stride == 4
 

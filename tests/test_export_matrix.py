@@ -37,7 +37,9 @@ EMOJI = ROOT / "datasets" / "draw2emoji" / "testB"
 def network_of(family: str) -> Network:
     """With weights and statistics as after training: no layer is grey, none is nearly zero."""
     if FAMILIES[family]:
-        network = build_network({"generator": {**FAMILIES[family], "ngf": 4}}, family)
+        network = build_network(
+            {"generator": {**FAMILIES[family], "input_nc": 3, "output_nc": 3, "ngf": 4}}, family
+        )
     else:
         module = CartoonGenerator(width=4, blocks=2).eval()
         description = {"module": "options.cartoon.generator:build"}

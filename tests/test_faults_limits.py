@@ -33,7 +33,9 @@ Tensors = dict[str, Tensor]
 def weights() -> Tensors:
     """Of a small generator that is recognised."""
     torch.manual_seed(0)
-    return build_generator(GeneratorOptions(name="resnet_6blocks", ngf=8)).state_dict()
+    return build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=8)
+    ).state_dict()
 
 
 def status(key: str) -> int:
@@ -153,11 +155,13 @@ def described(path: Path, **network: object) -> None:
 
 
 def wide(path: Path) -> None:
-    described(path, generator={"name": "resnet_9blocks", "ngf": 2_000})
+    described(
+        path, generator={"name": "resnet_9blocks", "input_nc": 3, "output_nc": 3, "ngf": 2_000}
+    )
 
 
 def wider(path: Path) -> None:
-    described(path, generator={"name": "unet_256", "ngf": 10**12})
+    described(path, generator={"name": "unet_256", "input_nc": 3, "output_nc": 3, "ngf": 10**12})
 
 
 BOMBS: list[tuple[Callable[[Path], None], str, str]] = [

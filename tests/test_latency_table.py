@@ -37,7 +37,9 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)
 
 
 def make_net(name: str, ngf: int = 8, norm: str = "instance") -> Supernet:
-    generator = build_generator(GeneratorOptions(name=name, ngf=ngf, norm=norm)).eval()
+    generator = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=ngf, norm=norm)
+    ).eval()
     return Supernet(generator, torch.empty(1, 3, *SIZE), WIDTHS, divisor=2).eval()
 
 
@@ -189,7 +191,9 @@ def test_widths_between_knots_are_interpolated() -> None:
 
 
 def test_the_generator_itself_is_predicted_where_narrower_ones_were_measured() -> None:
-    generator = build_generator(GeneratorOptions(name="resnet_6blocks", ngf=8))
+    generator = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=8)
+    )
     narrow = Supernet(generator, torch.empty(1, 3, *SIZE), (0.25, 0.5), divisor=2).eval()
     bench = Synthetic(narrow, roughness=0.0)
     predict = measured(bench).predictor(narrow, SIZE)
@@ -419,7 +423,9 @@ def separable() -> nn.Module:
 
 
 def unet_with_batch_norms() -> nn.Module:
-    unet = build_generator(GeneratorOptions(name="unet_64", ngf=4, norm="batch"))
+    unet = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="unet_64", ngf=4, norm="batch")
+    )
     for layer in unet.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.running_mean)
@@ -473,7 +479,7 @@ def test_a_tiny_supernet_is_really_measured() -> None:
 @pytest.fixture
 def run(net: Supernet, tmp_path: Path) -> Path:
     """A file with a supernet."""
-    description = {"generator": {"name": "resnet_6blocks", "ngf": 8}}
+    description = {"generator": {"name": "resnet_6blocks", "input_nc": 3, "output_nc": 3, "ngf": 8}}
     path = tmp_path / "run" / "weights.safetensors"
     save_network(
         path, net.generator, description, space=describe_space(net.space), image_size=SIZE[0]

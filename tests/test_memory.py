@@ -124,7 +124,7 @@ def test_peak_is_what_the_allocator_gave_out(case: str) -> None:
 @pytest.mark.parametrize("name", ["resnet_6blocks", "mobile_resnet_6blocks", "unet_64"])
 def test_generators_take_at_least_the_peak_in_a_real_run(name: str) -> None:
     """Convolutions also take memory of their own, which is the kernel's business."""
-    module = build_generator(GeneratorOptions(name=name, ngf=16)).eval()
+    module = build_generator(GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=16)).eval()
     x = torch.randn(1, 3, 128, 128)
     peak = peak_activation_bytes(module, tuple(x.shape))
     assert peak <= allocated(module, x) < 3 * peak
@@ -133,7 +133,9 @@ def test_generators_take_at_least_the_peak_in_a_real_run(name: str) -> None:
 def test_peak_of_a_resnet_is_at_full_resolution() -> None:
     """The stem's output twice as the norm leaves it and padded, beside the image."""
     side = 64
-    module = build_generator(GeneratorOptions(name="resnet_6blocks", ngf=8)).eval()
+    module = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="resnet_6blocks", ngf=8)
+    ).eval()
     held = 3 * side**2 + 8 * side**2 + 8 * (side + 6) ** 2
     assert peak_activation_bytes(module, (1, 3, side, side)) == 4 * held
 
@@ -152,7 +154,9 @@ def test_parameters_and_their_views_are_no_activations() -> None:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_nothing_is_changed_by_asking(name: str) -> None:
-    options = GeneratorOptions.model_validate({"name": name, "ngf": 2, "norm": "batch"})
+    options = GeneratorOptions.model_validate(
+        {"name": name, "input_nc": 3, "output_nc": 3, "ngf": 2, "norm": "batch"}
+    )
     module = build_generator(options).eval()
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     first = peak_activation_bytes(module, (1, 3, 256, 256))
@@ -161,6 +165,6 @@ def test_nothing_is_changed_by_asking(name: str) -> None:
 
 
 def test_size_that_does_not_fit_is_refused() -> None:
-    module = build_generator(GeneratorOptions(name="unet_64", ngf=2))
+    module = build_generator(GeneratorOptions(input_nc=3, output_nc=3, name="unet_64", ngf=2))
     with pytest.raises(TraceError, match="cannot take an input of shape"):
         peak_activation_bytes(module, (1, 3, 48, 48))

@@ -30,7 +30,7 @@ every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
 def generator(name: str, **options: object) -> nn.Module:
-    values = {"name": name, "ngf": 8, **options}
+    values = {"name": name, "input_nc": 3, "output_nc": 3, "ngf": 8, **options}
     return build_generator(GeneratorOptions.model_validate(values))
 
 

@@ -183,7 +183,9 @@ def test_mobile_generators_have_the_published_counts(ngf: int) -> None:
         32: (514_307, 4_955_045_888, 4_929_355_776, 3_117_416_448),
     }[ngf]
     with torch.device("meta"):
-        module = build_generator(GeneratorOptions(name="mobile_resnet_9blocks", ngf=ngf))
+        module = build_generator(
+            GeneratorOptions(input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=ngf)
+        )
     expected = PaperCounts(params, true, paper, paper, norms)
     assert count_as_papers(module, (1, 3, 256, 256)) == expected
 
@@ -229,7 +231,9 @@ def test_true_macs_are_half_of_torchs_flops(row: Row, lines: list[Any]) -> None:
 def widest() -> Supernet:
     """The supernet of every ResNet of the table, each block of any width."""
     with torch.device("meta"):
-        module = build_generator(GeneratorOptions(name="mobile_resnet_9blocks", ngf=64))
+        module = build_generator(
+            GeneratorOptions(input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=64)
+        )
     return Supernet(module.eval(), torch.empty(1, 3, 256, 256), divisor=1)
 
 
@@ -352,7 +356,9 @@ def test_errors_name_the_config_string_and_what_is_expected() -> None:
 
 def test_config_as_wide_as_the_supernet_is_built() -> None:
     module = build_config(" 8_8_8_8_8_8_8_8\n", ngf=8)
-    plain = build_generator(GeneratorOptions(name="mobile_resnet_9blocks", ngf=8, dropout=0.0))
+    plain = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=8, dropout=0.0)
+    )
     assert shapes(module) == shapes(plain)
 
 
@@ -460,7 +466,9 @@ def test_exported_file_loads_strictly_into_their_class(
     config: str, legacy: bool, tmp_path: Path
 ) -> None:
     module = build_config(config, legacy=legacy).eval()
-    options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=8, dropout=0.0)
+    options = GeneratorOptions(
+        input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=8, dropout=0.0
+    )
     network = Network(module, {"generator": options.model_dump(mode="json")}, 4, "memory")
     images = [torch.from_numpy(picture(i, 32)).permute(2, 0, 1) for i in range(2)]
     path = tmp_path / "latest_net_G.pth"
@@ -471,7 +479,9 @@ def test_exported_file_loads_strictly_into_their_class(
 
 
 def test_subnet_cut_out_of_a_supernet_loads_strictly_into_their_class() -> None:
-    options = GeneratorOptions(name="mobile_resnet_9blocks", ngf=8, dropout=0.0)
+    options = GeneratorOptions(
+        input_nc=3, output_nc=3, name="mobile_resnet_9blocks", ngf=8, dropout=0.0
+    )
     net = Supernet(build_generator(options), torch.empty(1, 3, 32, 32), divisor=1)
     config = "4_3_5_2_6_4_3_2"
     stem, down, trunk, (up, head), inner = arguments(config, False)
@@ -492,7 +502,9 @@ def test_dense_generator_passes_both_ways_between_their_class_and_ours(
     network = load_network(tmp_path)
     assert network.description["generator"]["name"] == f"resnet_{blocks}blocks"
     assert_same_images(network.module, theirs)
-    ours = build_generator(GeneratorOptions(name=f"resnet_{blocks}blocks", ngf=4))
+    ours = build_generator(
+        GeneratorOptions(input_nc=3, output_nc=3, name=f"resnet_{blocks}blocks", ngf=4)
+    )
     theirs.load_state_dict(ours.state_dict(), strict=True)
     assert_same_images(theirs, ours)
 

@@ -468,7 +468,7 @@ def test_higher_is_better_metrics_are_maximised(supernet: Path, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def unet_evaluator() -> Evaluator:
     """A U-Net with batch norms whose own statistics fit no subnet."""
-    section = GeneratorOptions(name="unet_64", ngf=8, norm="batch")
+    section = GeneratorOptions(input_nc=3, output_nc=3, name="unet_64", ngf=8, norm="batch")
     torch.manual_seed(1)
     teacher = init_weights(build_generator(section), gain=0.2).eval()
     net = Supernet(copy.deepcopy(teacher), torch.empty(1, 3, 64, 64), (0.5, 1.0), 4).eval()

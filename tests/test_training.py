@@ -875,7 +875,7 @@ def separate_gradients(task: DistillTask, batch: Batch, view: View) -> tuple[Gra
 
 
 def untrained(name: str, **options: Any) -> Network:
-    section = GeneratorOptions(name=name, **{"ngf": 8, **options})
+    section = GeneratorOptions(name=name, **{"input_nc": 3, "output_nc": 3, "ngf": 8, **options})
     module = init_weights(build_generator(section), gain=0.3).eval()
     network = Network(module, {"generator": section.model_dump()}, GENERATORS[name].stride, "test")
     calibrate(module, [torch.rand(4, *network.example_shape[1:]) * 2 - 1])

@@ -28,12 +28,13 @@ class ToyGenerator(nn.Module):
     def __init__(self, options: GeneratorOptions) -> None:
         super().__init__()
         assert isinstance(options, ToyOptions)
+        input_nc, output_nc = options.channels
         ngf, norm, bias = options.ngf, norm_factory(options.norm), needs_bias(options.norm)
-        down = nn.Conv2d(options.input_nc, ngf, 4, 2, 1, bias=bias)
+        down = nn.Conv2d(input_nc, ngf, 4, 2, 1, bias=bias)
         self.down = nn.Sequential(down, norm(ngf), nn.ReLU())
         inner = [nn.Conv2d(ngf, ngf, 3, padding=1, bias=bias) for _ in range(options.depth)]
         self.inner = nn.Sequential(*(nn.Sequential(conv, norm(ngf), nn.ReLU()) for conv in inner))
-        self.up = nn.ConvTranspose2d(ngf, options.output_nc, 4, 2, 1)
+        self.up = nn.ConvTranspose2d(ngf, output_nc, 4, 2, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.tanh(self.up(self.inner(self.down(image))))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gancompress.checkpoint.files import Json, load_tensors, save_tensors
 from gancompress.checkpoint.foreign import (
@@ -24,10 +25,11 @@ from gancompress.checkpoint.foreign import (
     without_unused_statistics,
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
+from gancompress.data import RGB, ImageKind, image_kind, kind_of_channels
 from gancompress.elastic import DIMENSIONS, Dimension, SearchSpace, Supernet, fit
+from gancompress.elastic.graph import empty_input
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
-from gancompress.models.family import Port
 from gancompress.paths import FACTORY
 from gancompress.tables import lookup
 
@@ -47,8 +49,10 @@ class Network:
         module: The generator, in evaluation mode.
         description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`.
         stride: What H and W of its inputs must be multiples of.
-        header: Whatever else its file says.
         source: Where it came from.
+        header: Whatever else its file says.
+        input: What kind of images it takes.
+        output: What kind of images it makes.
     """
 
     module: nn.Module
@@ -56,19 +60,13 @@ class Network:
     stride: int
     source: str
     header: Json = field(default_factory=dict)
-
-    @property
-    def inputs(self) -> tuple[Port, ...]:
-        """What goes in; an RGB image where no family says otherwise."""
-        if "generator" not in self.description:
-            return (Port("image", 3),)
-        options = build(GeneratorOptions, dict(self.description["generator"]), self.source)
-        return GENERATORS[options.name].inputs(options)
+    input: ImageKind = RGB
+    output: ImageKind = RGB
 
     @property
     def input_nc(self) -> int:
         """Channels of the input image."""
-        return self.inputs[0].channels
+        return self.input.channels
 
     @property
     def example_shape(self) -> tuple[int, int, int, int]:
@@ -82,37 +80,82 @@ def example_shape(input_nc: int, stride: int) -> tuple[int, int, int, int]:
     return (1, input_nc, side, side)
 
 
-def build_network(description: Json, source: str) -> Network:
+def build_network(description: Json, source: str, header: Json | None = None) -> Network:
     """An untrained network from its description, whose factory the user has named.
+
+    Args:
+        description: How to build it.
+        source: What errors call it.
+        header: What its file says; its images are of the kinds there. Those of a family of ours are
+            of the usual kinds of their channels otherwise, and those of anyone's module are RGB.
 
     Raises:
         ConfigError: The factory cannot be imported, or the options are wrong.
-        CheckpointError: It describes no network.
+        CheckpointError: It describes no network, or images of other channels than the network's.
     """
+    header = header or {}
     if "generator" in description:
         options = build(GeneratorOptions, dict(description["generator"]), source)
-        require_rgb(options, source)
+        family = GENERATORS[options.name]
+        usual = [ports(options)[0].channels for ports in (family.inputs, family.outputs)]
+        kinds = header_kinds(header, source, *map(kind_of_channels, usual))
+        if [kind.channels for kind in kinds] != usual:
+            raise CheckpointError(
+                f"{source}: a generator from {options.input_nc} to {options.output_nc} channels is "
+                f"not one from {kinds[0]} to {kinds[1]}"
+            )
         module = build_generator(options)
-        return Network(module.eval(), description, GENERATORS[options.name].stride, source)
+        return Network(module.eval(), description, family.stride, source, header, *kinds)
     if "module" in description:
         module = call_factory(description["module"])
         stride = getattr(module, "stride", None)
         stride = stride if isinstance(stride, int) else 4
-        return Network(module.eval(), description, stride, source)
+        taken, made = header_kinds(header, source)
+        if "outputs" not in header:
+            made = _made(module, example_shape(taken.channels, stride))
+        return Network(module.eval(), description, stride, source, header, taken, made)
     raise CheckpointError(f"{source} does not say which network its tensors belong to")
 
 
-def require_rgb(options: GeneratorOptions, source: str) -> None:
-    """Images are read and written as RGB.
+def _made(module: nn.Module, shape: tuple[int, ...]) -> ImageKind:
+    """What kind of images anyone's module makes, by their channels; RGB where it does not run."""
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            return kind_of_channels(module.eval()(empty_input(module, shape)).shape[1])
+    except Exception:  # an error with more to say where it runs
+        return RGB
+
+
+def kinds_header(taken: ImageKind, made: ImageKind) -> Json:
+    """What a file says of the images that its network takes and makes."""
+    return {"inputs": {"image": str(taken)}, "outputs": {"image": str(made)}}
+
+
+def header_kinds(
+    header: Json, source: str, taken: ImageKind = RGB, made: ImageKind = RGB
+) -> tuple[ImageKind, ImageKind]:
+    """The images of a network by what its file says of them.
+
+    Args:
+        header: Of the file.
+        source: What errors call it.
+        taken: Images that it takes where the file does not say.
+        made: Images that it makes where the file does not say.
 
     Raises:
-        ConfigError: The generator has another number of channels.
+        CheckpointError: There is no such kind of image.
     """
-    family = GENERATORS[options.name]
-    inputs, outputs = family.inputs(options), family.outputs(options)
-    if [[port.channels for port in ports] for ports in (inputs, outputs)] != [[3], [3]]:
-        sides = " to ".join(", ".join(map(str, ports)) for ports in (inputs, outputs))
-        raise ConfigError(f"{source}: a generator from {sides}; only RGB to RGB is supported")
+    found = []
+    for key, usual in (("inputs", taken), ("outputs", made)):
+        ports = header.get(key, {})
+        text = ports.get("image") if isinstance(ports, dict) else None
+        if text is not None and not isinstance(text, str):
+            raise CheckpointError(f"{source}: '{key}' of its header names no kind of image")
+        try:
+            found.append(usual if text is None else image_kind(text))
+        except ConfigError as error:
+            raise CheckpointError(f"{source}: '{key}' of its header: {error}") from None
+    return found[0], found[1]
 
 
 def call_factory(name: str) -> nn.Module:
@@ -167,6 +210,7 @@ def load_network(
     factory: str | None = None,
     norm: str | None = None,
     trusted: Collection[str] = (),
+    taken: ImageKind | None = None,
 ) -> Network:
     """A generator with its weights.
 
@@ -180,6 +224,7 @@ def load_network(
         norm: Norm of a foreign checkpoint where its tensors leave a choice.
         trusted: Factories that the user has named as well, to be called where the file asks for
             one.
+        taken: Images that the network takes where the file does not say.
 
     Raises:
         CheckpointError: The file is missing or damaged, asks for a factory that nobody has named,
@@ -195,12 +240,13 @@ def load_network(
             tensors = without_unused_statistics(tensors)
         description = {"module": factory} if factory else _describe(tensors, file, norm)
     _refuse_inflated(description, tensors, file)
-    network = build_network(description, str(file))
+    if taken is not None and "inputs" not in header:
+        header = {**header, "inputs": {"image": str(taken)}}
+    network = build_network(description, str(file), header)
     try:
         fit(network.module, tensors, network.example_shape)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    network.header = header
     network.module.eval()
     return network
 

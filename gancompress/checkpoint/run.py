@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
@@ -18,8 +18,12 @@ from gancompress.data import Splits, make_splits
 from gancompress.errors import ConfigError
 from gancompress.paths import inside
 
+S = TypeVar("S", bound=Section)
+
 # what may change between two starts of one run, as no result depends on it
 COSMETIC = ("log", "run", "data.cache_gb", "workers")
+# what a stage finds out itself where no value is given
+FOUND = {"data": ("input", "target"), "generator": ("input_nc", "output_nc")}
 # what is opened where it is, or has files put into it; others take the place of a link
 WRITTEN_THROUGH = (".lock", "log.jsonl", "trials.jsonl", "samples", "pseudo_pairs.npy")
 
@@ -69,12 +73,29 @@ class RunFolder:
         except Timeout:
             raise ConfigError(f"{self.path}: another process is at work in this run") from None
         with held:
+            options = self.resolved(options)
             if same and (self.state.exists() or self.is_done):
                 self._refuse_changes(options)
             if not same and self.changes(options):
                 self.done.unlink(missing_ok=True)
-            write_atomic(self.config, dump_options(options).encode())
+            self.record(options)
             yield
+
+    def record(self, options: Section) -> None:
+        """Put options into the folder."""
+        write_atomic(self.config, dump_options(options).encode())
+
+    def resolved(self, options: S) -> S:
+        """The options, with what the folder's stage has found out where they give no value."""
+        if not self.config.exists():
+            return options
+        old, sections = yaml.safe_load(self.config.read_text()), {}
+        for name, keys in FOUND.items():
+            section, before = getattr(options, name, None), (old or {}).get(name) or {}
+            if isinstance(section, Section):
+                found = {k: before.get(k) for k in keys if getattr(section, k) is None}
+                sections[name] = section.model_copy(update=found)
+        return options.model_copy(update=sections)
 
     def changes(self, options: Section) -> list[str]:
         """Options that differ from those in the folder and would change its results."""

@@ -20,7 +20,7 @@ from gancompress.cli.context import (
     warn,
 )
 from gancompress.cli.scores import SUBJECTS, scores_table
-from gancompress.data import Generator, Split, load_split, save_image, spread
+from gancompress.data import IMAGE_KINDS, RGB, Generator, ImageKind, Split, load_split, spread
 from gancompress.errors import ConfigError, GanCompressError
 from gancompress.evaluation import (
     MIN_FOR_DISTANCES,
@@ -128,7 +128,13 @@ def _plan(context: Context) -> _Plan:
         named = Model(path, None, None, args.module, args.allow_code)
         teacher = load(named, context.device)
         stride = max(stride, teacher.stride)
-    data = choose_data(args.data, args.split, args.model, args.direction, args.mode)
+        if (teacher.input, teacher.output) != (model.input, model.output):
+            raise ConfigError(
+                f"{path} makes {teacher.output} images of {teacher.input} ones, and {args.model} "
+                f"{model.output} images of {model.input} ones: they cannot be compared"
+            )
+    kinds = (model.input, model.output)
+    data = choose_data(args.data, args.split, args.model, args.direction, args.mode, kinds)
     if args.segmenter and not data.is_paired:
         raise ConfigError(
             "--segmenter reads labels from the inputs of paired data, and this data is unpaired: "
@@ -193,6 +199,7 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
             left_out.append(f"{what}: {useless}")
             continue
         try:
+            _require_rgb(what, plan.model.output)
             _find_default(args.features, name)
             features.append(load_features(name, source, context.device))
         except GanCompressError as error:
@@ -204,12 +211,25 @@ def _instruments(context: Context, plan: _Plan) -> tuple[Instruments, list[str]]
             left_out.append(f"lpips[{name}]: the data has no pairs, and there is no --teacher")
             continue
         try:
+            _require_rgb(f"lpips[{name}]", plan.model.output)
             _find_default(args.lpips, BACKBONES[DEFAULT_LPIPS].weights)
             lpips.append(Lpips(name, Path(source) if source else None, context.device))
         except GanCompressError as error:
             _refuse_or_note(args.lpips, f"lpips[{name}]", error, left_out)
+    for kind in (plan.model.input, plan.model.output) if args.segmenter else ():
+        _require_rgb("--segmenter", kind)
     judge = load_judge(args.segmenter, context.device) if args.segmenter else None
     return Instruments(features, lpips, judge, seed=args.seed or 0), left_out
+
+
+def _require_rgb(what: str, kind: ImageKind) -> None:
+    """Refuse scores by networks that have seen RGB images alone.
+
+    Raises:
+        ConfigError: These are others.
+    """
+    if kind != RGB:
+        raise ConfigError(f"{what}: of RGB images, and these are {kind}")
 
 
 def _find_default(asked: list[str] | None, weights: str) -> None:
@@ -285,12 +305,9 @@ def _write(
     """Scores, every image as PNG, and the page."""
     _clear(plan.output)
     options = plan.data.options
-    columns = {"input": images.inputs, **images.outputs}
-    if images.truth is not None:
-        columns["truth"] = images.truth
-    for label, pixels in columns.items():
+    for label, (kind, pixels) in images.columns().items():
         for name, image in zip(images.names, pixels, strict=True):
-            save_image(image, plan.output / "images" / label / f"{name}.png")
+            kind.save(image, plan.output / "images" / label / f"{name}{kind.suffix}")
     facts = {name: text for name, text in plan.subnets.items() if text}
     facts |= {
         "data": f"{options.root} ({options.mode}, {options.direction})",
@@ -300,10 +317,8 @@ def _write(
     }
     facts |= {f"left out {number}": text for number, text in enumerate(summary["left_out"], 1)}
     shown = spread(len(images.names), NUM_ROWS)
-    rows = [
-        ImageRow(images.names[i], {label: pixels[i] for label, pixels in columns.items()})
-        for i in shown
-    ]
+    columns = images.shown().items()
+    rows = [ImageRow(images.names[i], {label: made[i] for label, made in columns}) for i in shown]
     report = Report(
         title=f"{options.root.name}: {plan.data.split} split",
         facts=facts,
@@ -325,5 +340,6 @@ def _clear(output: Path) -> None:
     folders = [inside(output, f"images/{subject}") for subject in SUBJECTS]
     if (output / "scores.json").is_file():
         for folder in folders:
-            for path in folder.glob("*.png"):
-                path.unlink()
+            for suffix in (kind.suffix for kind in IMAGE_KINDS.values()):
+                for path in folder.glob(f"*{suffix}"):
+                    path.unlink()

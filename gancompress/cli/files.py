@@ -79,14 +79,17 @@ def run_translate(context: Context) -> None:
         batch_size=args.batch_size,
         stride=loaded.stride,
         size=args.size or loaded.side,
-        suffix=args.format if args.format.startswith(".") else f".{args.format}",
+        suffix=f".{args.format.removeprefix('.')}" if args.format else "",
         device=str(loaded.device),
+        input=loaded.input,
+        output=loaded.output,
     )
     facts = {"model": loaded.name, "subnet": loaded.subnet}
     what = f"{loaded.name}, subnet {loaded.subnet}" if loaded.subnet else loaded.name
     if args.dry_run:
         context.say(f"would translate {args.input} to {args.output} with {what}: {options}")
-        context.result({**facts, **asdict(options)})
+        kinds = {"input": str(options.input), "output": str(options.output)}
+        context.result({**facts, **asdict(options), **kinds})
         return
     result = translate_path(loaded.run, args.input, args.output, options)
     done = f"{result.num_frames} frames" if result.num_frames else f"{result.num_images} images"

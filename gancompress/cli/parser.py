@@ -100,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     _model_flags(command)
     command.add_argument("--batch-size", type=int, default=1)
     command.add_argument("--size", type=int, help="resize the shorter side to this first")
-    command.add_argument("--format", default="png", help="of outputs in a folder")
+    command.add_argument("--format", help="of outputs in a folder: png, or npy for bands")
     _code_flag(command)
     _profile_flags(add("profile", "params, MACs, memory and latency of a generator"))
     _latency_flags(add("latency", "measure once what operations take on this machine"))

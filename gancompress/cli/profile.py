@@ -15,6 +15,7 @@ from gancompress.cli.files import refuse_options
 from gancompress.cli.subjects import Size, Subject, network_subject, open_subject
 from gancompress.cost import Comparison, Latency, Timings, format_count, time_calls
 from gancompress.cost.latency import MIN_ROUNDS
+from gancompress.data import RGB
 from gancompress.errors import ConfigError
 from gancompress.models.published import build_config
 from gancompress.runtimes.threads import pinned_threads
@@ -127,7 +128,10 @@ def _subject(args: Any, threads: int) -> Subject:
     if args.model is not None:
         return open_subject(model_of(args), threads)
     if args.generator is not None:
-        options = {"name": args.generator, "ngf": args.ngf or 64, "norm": args.norm or "instance"}
+        options = {
+            **{"name": args.generator, "ngf": args.ngf or 64, "norm": args.norm or "instance"},
+            **{"input_nc": RGB.channels, "output_nc": RGB.channels},
+        }
         network = build_network({"generator": options}, "--generator")
         return network_subject(f"--generator {args.generator}", network)
     module = build_config(args.config_str, args.ngf, args.legacy).eval()

@@ -20,14 +20,21 @@ from gancompress.config import (
 from gancompress.cost import format_count
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.errors import DataError
-from gancompress.training.stages import finetune, supernet_options, train_supernet, train_teacher
-from gancompress.training.student import load_teacher, make_student
+from gancompress.training.stages import (
+    finetune,
+    supernet_options,
+    train_supernet,
+    train_teacher,
+    with_found_images,
+)
+from gancompress.training.student import load_teacher, make_student, with_images_of
 
 
 def run_teacher(context: Context) -> None:
     """Train a pix2pix or CycleGAN teacher."""
     options = load_options(TeacherOptions, context.args.options, context.overrides())
     if context.args.dry_run:
+        options = with_found_images(options)
         description = {"generator": options.generator.model_dump(mode="json")}
         network = build_network(description, str(context.args.options))
         _dry_run(context, options, network)
@@ -39,7 +46,8 @@ def run_supernet(context: Context) -> None:
     """Distil the once-for-all student from a teacher."""
     options = load_options(SupernetOptions, context.args.options, context.overrides())
     if context.args.dry_run:
-        teacher = load_teacher(options.teacher, context.args.module)
+        teacher = load_teacher(options.teacher, context.args.module, options.data.input)
+        options = options.model_copy(update={"data": with_images_of(options.data, teacher)})
         net = make_student(options.student, teacher).net
         _dry_run(context, options, teacher, net)
         return

@@ -57,6 +57,14 @@ Mode = Annotated[
     _named("gancompress.data:DATA_KINDS", "kind of data"),
     Field(validate_default=False),
 ]
+
+
+def _image_kind(text: str) -> str:
+    """The name of a kind of image, see `gancompress.data.image_kinds`."""
+    return str(importlib.import_module("gancompress.data").image_kind(text))
+
+
+KindOfImage = Annotated[str, AfterValidator(_image_kind)]
 GanMode = Annotated[
     str, _named("gancompress.losses:GAN_LOSSES", "GAN mode"), Field(validate_default=False)
 ]
@@ -157,6 +165,10 @@ class DataOptions(Section):
     root: Path
     mode: Mode = "paired"  # side by side in one file, or files of one name in two folders
     direction: Literal["AtoB", "BtoA"] = "AtoB"
+    # kinds of images: rgb, grey, rgba, labels:N, bands:N; by default those of the teacher or, where
+    # it is trained, of the files, as far as these are clear: all else is read as RGB
+    input: KindOfImage | None = None
+    target: KindOfImage | None = None
     load_size: Side = 286  # every image is resized to load_size x load_size ...
     crop_size: Side = 256  # ... and a random crop of this size is taken
     # whole images are evaluated, searched and exported at this size; crop_size by default, which is
@@ -186,13 +198,24 @@ class GeneratorOptions(FamilyOptions):
     optional: ClassVar[frozenset[str]] = frozenset({"norm", "padding", "upsampling", "dropout"})
 
     name: str = "resnet_9blocks"
-    input_nc: Channels = 3
-    output_nc: Channels = 3
+    input_nc: Channels | None = None  # those of the data's images by default
+    output_nc: Channels | None = None
     ngf: Channels = 64
     norm: Literal["instance", "batch", "none"] = "instance"
     padding: Literal["reflect", "replicate", "zero"] = "reflect"
     upsampling: Literal["transposed", "nearest"] = "transposed"  # nearest: then a 3x3 convolution
     dropout: Fraction | None = None
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of input and output.
+
+        Raises:
+            ConfigError: They are not known.
+        """
+        if self.input_nc is None or self.output_nc is None:
+            raise ConfigError("give generator.input_nc and generator.output_nc, such as 3")
+        return self.input_nc, self.output_nc
 
 
 class DiscriminatorOptions(FamilyOptions):

@@ -11,13 +11,14 @@ from torch import Tensor
 from gancompress.config import DataOptions
 from gancompress.data.augment import BYTES_A_PIXEL, Layers, Numbers, augment, draws, take_apart
 from gancompress.data.datasets import ImageSet, Split
+from gancompress.data.image_kinds import RGB, ImageKind, Labels
 from gancompress.data.images import to_float
 from gancompress.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch; all images are (N, 3, crop, crop) float32 in [-1, 1].
+    """One training batch; all images are (N, C, crop, crop) float32 in [-1, 1].
 
     Attributes:
         real_a: Inputs.
@@ -42,7 +43,8 @@ class BatchStream:
         seed: Seed of order and augmentation.
 
     Raises:
-        ConfigError: Drawings shall be drawn anew, and were resized.
+        ConfigError: Drawings shall be drawn anew, and were resized; or an augmentation does not
+            take images of this kind.
     """
 
     def __init__(self, split: Split, options: DataOptions, seed: int) -> None:
@@ -55,6 +57,7 @@ class BatchStream:
                 f"data.augment.drawing finds lines in drawings as they are, and those in "
                 f"{options.root} were resized: set data.load_size to the size of the files"
             )
+        _refuse_augmentations(split, options)
         room = int(options.cache_gb * 1e9 / (BYTES_A_PIXEL * options.load_size**2))
         self._layers_of = lru_cache(max(1, room))(self._layers)
         self._orders: dict[tuple[int, int], list[int]] = {}
@@ -70,9 +73,9 @@ class BatchStream:
             together["pseudo_b"] = split.pseudo.take(chosen)
         drawn = self.options.augment.drawing is not None
         layers = [self._layers_of(index) for index in chosen] if drawn else None
-        views = self._augment(torch.cat(list(together.values()), 1), positions, 0, layers).split(
-            3, 1
-        )
+        stacked = torch.cat(list(together.values()), 1)
+        channels = [images.shape[1] for images in together.values()]
+        views = self._augment(stacked, positions, 0, layers).split(channels, 1)
         images = dict(zip(together, views, strict=True))
         if split.targets is not None and not split.paired:
             apart = split.targets.take([self._index(split.targets, k, side=1) for k in positions])
@@ -113,6 +116,22 @@ class BatchStream:
             turned = numbers[:, 2] < 0.5
             cropped = torch.where(turned[:, None, None, None], cropped.flip(-1), cropped)
         return cropped if cropped.is_floating_point() else to_float(cropped)
+
+
+def _refuse_augmentations(split: Split, options: DataOptions) -> None:
+    """Raise where an augmentation cannot be made of images of these kinds."""
+    both: list[ImageKind] = [split.inputs.kind, split.output]
+    labels: list[ImageKind] = [
+        kind for kind in both if isinstance(kind, Labels)
+    ]  # of which none is between two
+    strange: dict[str, list[ImageKind]] = {
+        "drawing": [kind for kind in both[:1] if kind != RGB],
+        "hue": [kind for kind in both if kind != RGB],
+        "affine": labels,
+    }
+    for key, kinds in strange.items():
+        if kinds and getattr(options.augment, key) is not None:
+            raise ConfigError(f"data.augment.{key} does not take images of kind {kinds[0]}")
 
 
 def mix(seed: int, position: int, stream: int) -> int:

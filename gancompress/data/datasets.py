@@ -16,19 +16,27 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gancompress.config import DataOptions
 from gancompress.data.hashing import content_digest
-from gancompress.data.images import SUFFIXES, is_image_file, read_image, to_tensor
+from gancompress.data.image_kinds import (
+    RGB,
+    Half,
+    ImageKind,
+    find_kind,
+    image_kind,
+    kind_of_channels,
+)
+from gancompress.data.images import SUFFIXES, is_image_file
 from gancompress.data.kinds import data_kind
 from gancompress.data.kinds.kind import folder_names, split_folder
-from gancompress.data.listing import find_layout
+from gancompress.data.listing import find_layout, find_sources
 from gancompress.data.splits import Splits, make_splits
-from gancompress.errors import DataError
+from gancompress.errors import ConfigError, DataError
 
 DECODERS = 2
+MAX_EXAMINED = 32  # files of a side, to find out what kind of images they are
 _ADVICE = (
     "\n  Put the file back as it was, or train on new lists: another run folder and another "
     "data.split_seed."
@@ -46,30 +54,33 @@ class ImageSet:
         half: `left` or `right` half of a side-by-side pair, or None for the whole image.
         cache_gb: Least recently used images beyond this many gigabytes are decoded again.
         digests: SHA-256 that each file's content must have, in hexadecimal; None for any content.
+        kind: What the images are.
     """
 
     def __init__(
         self,
         files: list[Path],
         size: int,
-        half: str | None = None,
+        half: Half | None = None,
         cache_gb: float = 4.0,
         digests: list[str] | None = None,
+        kind: ImageKind = RGB,
     ) -> None:
         self.files = files
+        self.kind = kind
         self.digests = digests
         self.size = size
         self.half = half
         self._cache: OrderedDict[int, Tensor] = OrderedDict()
         self.resized = False  # whether an image that was decoded had another size
         self._all: Tensor | None = None  # where all of them fit into the cache
-        self._capacity = max(1, int(cache_gb * 1e9 / (3 * size * size)))
+        self._capacity = max(1, int(cache_gb * 1e9 / (kind.channels * size * size)))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Image `index`, (3, size, size) uint8."""
+        """Image `index`, (C, size, size) uint8."""
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
@@ -80,7 +91,7 @@ class ImageSet:
         return pixels
 
     def take(self, indices: Sequence[int]) -> Tensor:
-        """Images `indices`, (N, 3, size, size) uint8."""
+        """Images `indices`, (N, C, size, size) uint8."""
         if self._all is not None:
             return self._all[torch.tensor(indices)]
         return torch.stack([self[index] for index in indices])
@@ -99,14 +110,11 @@ class ImageSet:
         self._cache.update(zip(indices, pixels, strict=True))
 
     def _decode(self, index: int) -> Tensor:
-        path = self.files[index]
-        image = read_image(self._content(index), str(path))
-        if self.half:
-            image = _half(image, self.half, path)
-        if image.size != (self.size, self.size):
+        planes = self.kind.read(self._content(index), str(self.files[index]), self.half)
+        if planes[0].size != (self.size, self.size):
             self.resized = True
-            image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=3)
-        return to_tensor(image)
+            planes = self.kind.resize(planes, (self.size, self.size))
+        return self.kind.to_tensor(planes)
 
     def _content(self, index: int) -> Path | bytes:
         """The file, or its bytes where these are known to be the listed ones."""
@@ -122,19 +130,11 @@ class ImageSet:
         return content
 
 
-def _half(image: Image.Image, half: str, path: Path) -> Image.Image:
-    if image.width % 2 or image.width < 2:
-        raise DataError(f"{path}: {image.width}x{image.height} is no side-by-side pair (odd width)")
-    middle = image.width // 2
-    box = (0, 0, middle, image.height) if half == "left" else (middle, 0, image.width, image.height)
-    return image.crop(box)
-
-
 class Indexed(Protocol):
     """Images by position."""
 
     def take(self, indices: Sequence[int]) -> Tensor:
-        """Images `indices`, (N, 3, S, S) uint8."""
+        """Images `indices`, (N, C, S, S) uint8."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,14 @@ class Split:
         targets: Images of the target domain, or None where there are none.
         paired: Whether inputs[i] and targets[i] show the same thing.
         pseudo: A teacher's outputs for the inputs, which stand in for a missing truth.
+        output: What kind of images the targets are, or would be.
     """
 
     inputs: ImageSet
     targets: ImageSet | None
     paired: bool
     pseudo: Indexed | None = None
+    output: ImageKind = RGB
 
     def __len__(self) -> int:
         if self.targets is None or self.paired:
@@ -184,20 +186,28 @@ def load_split(options: DataOptions, split: str, size: int, splits: Splits | Non
         raise DataError(f"no data folder {options.root}")
     lists = splits or make_splits(options, (split,))
     side_a, side_b = lists.input_side(options.direction), options.direction[-1]
+    input_kind, output = image_kind(options.input), image_kind(options.target)
+
+    def images(side: str, kind: ImageKind, half: Half | None = None) -> ImageSet:
+        files, digests = _files(options, lists, (split, side))
+        return ImageSet(files, size, half, options.cache_gb / 2, digests, kind)
+
     if side_a == "AB":
-        halves = ("left", "right") if options.direction == "AtoB" else ("right", "left")
-        inputs, targets = (_images(options, lists, (split, "AB"), size, half) for half in halves)
-        return Split(inputs, targets, paired=True)
-    a = _images(options, lists, (split, side_a), size)
+        halves: tuple[Half, Half] = ("left", "right")
+        one, other = halves if options.direction == "AtoB" else halves[::-1]
+        a, b = images("AB", input_kind, one), images("AB", output, other)
+        return Split(a, b, paired=True, output=output)
+    a = images(side_a, input_kind)
     if not lists.images(split, side_b):
-        return Split(a, None, paired=False)
-    b = _images(options, lists, (split, side_b), size)
-    return Split(a, b, paired=data_kind(options.mode).is_paired)
+        return Split(a, None, paired=False, output=output)
+    is_paired = data_kind(options.mode).is_paired
+    return Split(a, images(side_b, output), is_paired, output=output)
 
 
-def _images(
-    options: DataOptions, splits: Splits, key: tuple[str, str], size: int, half: str | None = None
-) -> ImageSet:
+def _files(
+    options: DataOptions, splits: Splits, key: tuple[str, str]
+) -> tuple[list[Path], list[str]]:
+    """The files of a split and side, and the hashes of their contents."""
     files = splits.files(*key)
     if not files:
         raise DataError(_why_none(options, *key))
@@ -205,8 +215,7 @@ def _images(
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}{more}: {_MISSING}")
-    digests = [image.digest for image in splits.images(*key)]
-    return ImageSet(files, size, half, options.cache_gb / 2, digests)
+    return files, [image.digest for image in splits.images(*key)]
 
 
 def _why_none(options: DataOptions, split: str, side: str) -> str:
@@ -233,3 +242,36 @@ def spread(length: int, count: int) -> list[int]:
     """At most `count` positions, evenly spread over 0 .. length - 1."""
     count = min(length, count)
     return [i * length // count for i in range(count)]
+
+
+def with_kinds(options: DataOptions, channels: Sequence[int | None] = (None, None)) -> DataOptions:
+    """The options with the kinds of input and target images; an RGB one may stay None.
+
+    Args:
+        options: The data section.
+        channels: Those of input and output that the generator's section asks for.
+
+    Raises:
+        ConfigError: A kind has other channels than the generator.
+        DataError: The data cannot be listed.
+    """
+    known = {"input": options.input, "target": options.target}
+    for (key, kind), number in zip(known.items(), channels, strict=True):
+        if kind is None and number is not None:
+            known[key] = str(kind_of_channels(number))
+        elif number is not None and image_kind(kind).channels != number:
+            nc = "input_nc" if key == "input" else "output_nc"
+            raise ConfigError(
+                f"generator.{nc}={number}, but data.{key}={kind} has "
+                f"{image_kind(kind).channels} channels"
+            )
+    if None in known.values() and options.root.is_dir():
+        layout = find_layout(options.root, options.mode)
+        sources = find_sources(options, layout, ("train",))
+        for key, side in zip(known, (options.direction[0], options.direction[-1]), strict=True):
+            source = sources.get(("train", side)) or sources.get(("train", "AB"))
+            if known[key] is None and source is not None:
+                chosen = spread(len(source.files), MAX_EXAMINED)
+                known[key] = str(find_kind([source.files[index] for index in chosen]))
+    found = {key: kind for key, kind in known.items() if kind not in (None, str(RGB))}
+    return options.model_copy(update=found)

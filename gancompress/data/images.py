@@ -1,7 +1,8 @@
-"""Files to RGB images and back: one rule for every mode, the same in every command.
+"""Files to images and back: one rule for every mode, the same in every command.
 
 In this order: the orientation in EXIF is applied; samples wider than 8 bits become 8 bits; an
-embedded colour profile is converted to sRGB; alpha is composited on white. The result is 8-bit RGB.
+embedded colour profile is converted to sRGB; alpha is composited on white. The result is 8-bit RGB;
+other kinds of images are in `gancompress.data.image_kinds`.
 
 Wider samples: 16-bit grey is scaled by 1/257, so that white stays white; 32-bit integers count as
 16-bit values; floats are [0, 1] and nothing else. Pillow hands out 16-bit colour as its high
@@ -11,7 +12,7 @@ bytes, which is at most one level away. An animation is its first frame.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from gancompress.errors import DataError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
+    ".npy",
 }  # fmt: skip
 # the suffixes whose formats hold 8-bit RGB: a GIF has 256 colours, a PGM none
-SAVE_SUFFIXES = SUFFIXES - {".gif", ".pgm"}
+SAVE_SUFFIXES = SUFFIXES - {".gif", ".pgm", ".npy"}
 MAX_PIXELS = 64_000_000
 # a larger image whose file has fewer bytes to a pixel is one colour, made to fill the memory
 SMALL_PIXELS = 16_000_000
@@ -65,14 +67,19 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
-    """Decode one image completely and convert it to 8-bit sRGB.
+def read_image(
+    source: Path | bytes,
+    name: str | None = None,
+    convert: Callable[[Image.Image], Image.Image] | None = None,
+) -> Image.Image:
+    """Decode one image completely, upright, and convert it to 8-bit sRGB.
 
     Safe to call from several threads: no warning filter or other global state is touched.
 
     Args:
         source: A file, or its bytes.
         name: What errors call it; the path by default.
+        convert: What to make of the upright image; `flattened` by default.
 
     Raises:
         DataError: Not an image, truncated, of an unknown format, or above `MAX_PIXELS`.
@@ -85,7 +92,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> Image.Image:
                 raise _too_large(name, f"{image.width}x{image.height}")
             _refuse_inflated(image, source, name)
             image.load()
-            return to_rgb(image)
+            return (convert or flattened)(upright(image))
     except DataError:
         raise
     except FileNotFoundError:
@@ -116,16 +123,25 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: Floating-point samples outside [0, 1], or a mode that Pillow cannot convert.
     """
-    image = _upright(image)
-    profile = image.info.get("icc_profile")
-    colour, alpha = _split_alpha(image)
-    rgb = _to_srgb(colour, profile)
+    return flattened(upright(image))
+
+
+def flattened(image: Image.Image) -> Image.Image:
+    """An upright image as RGB, with alpha composited on white; see `to_rgb`."""
+    rgb, alpha = colour_and_alpha(image)
     if alpha is None:
         return rgb
     return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """An upright image as sRGB, and its alpha as L, or None where it has none."""
+    colour, alpha = _split_alpha(image)
+    return _to_srgb(colour, image.info.get("icc_profile")), alpha
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A loaded image turned as its EXIF says."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
     except Exception:  # damaged EXIF says nothing about the pixels
@@ -232,24 +248,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_image(pixels: Tensor, path: Path) -> None:
-    """Write (3, H, W) uint8 to a file whose suffix chooses the format; never half-written.
+def save_image(
+    pixels: Tensor,
+    path: Path,
+    encode: Callable[[Tensor], Image.Image] = to_image,
+    suffixes: Collection[str] = SAVE_SUFFIXES,
+) -> None:
+    """Write an image to a file whose suffix chooses the format; never half-written.
 
     Nothing but the pixels is written: no EXIF, profile or comment of any input.
 
+    Args:
+        pixels: (C, H, W) uint8.
+        path: The file.
+        encode: From the pixels to what is written; to RGB by default.
+        suffixes: Of the formats that can hold that.
+
     Raises:
-        DataError: The format is unknown, or cannot hold an image of this size.
+        DataError: The format is unknown, or cannot hold an image of this kind or size.
         OSError: The file system refuses: a full disk, no permission.
     """
     suffix = path.suffix.lower()
-    if suffix not in SAVE_SUFFIXES:
-        choices = ", ".join(sorted(SAVE_SUFFIXES))
-        raise DataError(f"{path}: images are not written as '{suffix}'\n  Choose from {choices}.")
+    if suffix not in suffixes:
+        raise DataError(
+            f"{path}: images are not written as '{suffix}'\n"
+            f"  Choose from {', '.join(sorted(suffixes))}."
+        )
     lossy = suffix in (".jpg", ".jpeg", ".jfif", ".webp")
     options: dict[str, Any] = {"quality": 95} if lossy else {}
     with atomic_path(path) as temporary:
         try:
-            to_image(pixels).save(temporary, **options)
+            encode(pixels).save(temporary, **options)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

@@ -12,7 +12,7 @@ from gancompress.data.images import to_float, to_uint8
 from gancompress.errors import ConfigError, DataError
 
 Generator: TypeAlias = Callable[[Tensor], Tensor]
-"""(N, 3, H, W) float32 in [-1, 1] -> (N, 3 or 1, H, W), the same range; in evaluation mode."""
+"""(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W), the same range; in evaluation mode."""
 
 NOT_FINITE = "the output of {} is not finite"
 PIECE = 4  # images that are converted at once: more of them leave the processor's cache
@@ -30,7 +30,7 @@ def translate_batches(
 
     Args:
         generator: On `device`.
-        images: (N, 3, H, W) uint8.
+        images: (N, C, H, W) uint8.
         device: Where to compute.
         batch_size: Images at a time; all of them by default.
         source: What errors call the generator.
@@ -38,7 +38,7 @@ def translate_batches(
             check of its own.
 
     Returns:
-        (N, 3, H, W) uint8, on the device of `images`.
+        (N, C', H, W) uint8, on the device of `images`.
 
     Raises:
         DataError: An output has NaN or infinite values.
@@ -61,27 +61,27 @@ def attempt_batch(
 
     Args:
         generator: On `device`.
-        images: (N, 3, H, W) uint8, or float32 in [-1, 1].
+        images: (N, C, H, W) uint8, or float32 in [-1, 1].
         device: Where to compute.
 
     Returns:
-        Outputs (N, 3, H, W) of the type and on the device of `images`, where what leaves [-1, 1]
+        Outputs (N, C', H, W) of the type and on the device of `images`, where what leaves [-1, 1]
         is clipped; and which of them are finite, (N,) bool. The others mean nothing.
 
     Raises:
-        ConfigError: The generator changes the size, or has neither 1 nor 3 output channels.
+        ConfigError: The generator changes the size.
     """
     floats = images.is_floating_point()
     fakes = generator((images if floats else _piecewise(to_float, images)).to(device))
     count, _, height, width = images.shape
-    if fakes.shape not in ((count, 3, height, width), (count, 1, height, width)):
+    if fakes.ndim != 4 or (len(fakes), *fakes.shape[2:]) != (count, height, width):
         raise ConfigError(
             f"the generator turns {tuple(images.shape)} into {tuple(fakes.shape)}; translation "
-            "needs 1 or 3 channels at the size of the input"
+            "needs images of the size of the input"
         )
     finite = torch.isfinite(fakes).flatten(1).all(1)
     outputs = fakes.float().clamp(-1, 1) if floats else _piecewise(to_uint8, fakes)
-    return outputs.expand(-1, 3, -1, -1).to(images.device), finite.cpu()
+    return outputs.to(images.device), finite.cpu()
 
 
 def _piecewise(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

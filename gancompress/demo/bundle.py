@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancompress import __version__
 from gancompress.checkpoint.network import Network
-from gancompress.data import ImageSet, Splits, list_images, load_split, spread
+from gancompress.data import RGB, ImageSet, Splits, list_images, load_split, spread
 from gancompress.demo.examples import choose, drawing_pad, file_name, native, plain, png
 from gancompress.demo.folder import publish, written_before
 from gancompress.demo.manifest import (
@@ -117,6 +117,11 @@ def make_bundle(
     for offer in source.offers:
         say(f"exporting {offer.name}")
         network = offer.load()
+        if {network.input, network.output} != {RGB}:
+            raise ConfigError(
+                f"the page shows RGB images, and {offer.name} makes {network.output} images of "
+                f"{network.input} ones"
+            )
         stride = max(stride, network.stride)
         if network.stride not in proofs:
             proofs[network.stride] = _proof_images(inputs, network.stride)

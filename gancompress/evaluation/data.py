@@ -9,7 +9,7 @@ from typing import Literal
 from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions
-from gancompress.data import DATA_KINDS, Splits, data_kind, make_splits
+from gancompress.data import DATA_KINDS, RGB, ImageKind, Splits, data_kind, make_splits
 from gancompress.data.hashing import file_digests
 from gancompress.data.kinds.kind import has_folders
 from gancompress.errors import DataError
@@ -54,6 +54,7 @@ def choose_data(
     model: Path,
     direction: str | None = None,
     mode: str | None = None,
+    kinds: tuple[ImageKind, ImageKind] = (RGB, RGB),
 ) -> ChosenData:
     """The run's own lists where the folder holds its images; else what the folder holds.
 
@@ -64,6 +65,7 @@ def choose_data(
         direction: AtoB or BtoA; None for the run's, which is AtoB for any other model.
         mode: The kind of data; None for the run's if the folder can be of it, and for any other
             model the first one that it can be.
+        kinds: What images the model takes and makes.
 
     Raises:
         DataError: There is no such folder, or its images cannot be listed.
@@ -71,7 +73,8 @@ def choose_data(
     if not root.is_dir():
         raise DataError(f"no data folder {root}")
     known = run_data(model)
-    asked = {"direction": direction} if direction else {}
+    asked = dict(zip(("input", "target"), map(str, kinds), strict=True))
+    asked |= {"direction": direction} if direction else {}
     modes = (mode,) if mode else tuple(DATA_KINDS)
     if known is not None and known[0].mode in modes:
         if _holds_data_of(root, split, model, known[0]):

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gancompress.data import Generator, ImageSet, Split, refuse_constant, spread
+from gancompress.data import RGB, Generator, ImageKind, ImageSet, Split, refuse_constant, spread
 from gancompress.data.translation import NOT_FINITE, attempt_batch
 from gancompress.errors import DataError
 
 
 @dataclass(frozen=True)
 class EvaluatedImages:
-    """What scores are made from; all images are (N, 3, S, S) uint8.
+    """What scores are made from; all images are (N, C, S, S) uint8.
 
     Attributes:
         names: File names of the inputs, see `unique_names`.
@@ -28,6 +28,8 @@ class EvaluatedImages:
         truth: What the outputs should look like, for paired data.
         real: Images of the target domain to compare distributions with, if there are any.
         paired: Whether `truth[i]` belongs to `inputs[i]`.
+        input_kind: What the inputs are.
+        output_kind: What all others are.
     """
 
     names: list[str]
@@ -36,6 +38,18 @@ class EvaluatedImages:
     truth: Tensor | None
     real: ImageSet | None
     paired: bool
+    input_kind: ImageKind = RGB
+    output_kind: ImageKind = RGB
+
+    def shown(self) -> dict[str, Tensor]:
+        """All columns as people look at them, (N, 3, S, S) uint8."""
+        return {label: kind.preview(images) for label, (kind, images) in self.columns().items()}
+
+    def columns(self) -> dict[str, tuple[ImageKind, Tensor]]:
+        """Inputs, outputs and truth, by label."""
+        made = self.outputs if self.truth is None else {**self.outputs, "truth": self.truth}
+        columns = {label: (self.output_kind, images) for label, images in made.items()}
+        return {"input": (self.input_kind, self.inputs), **columns}
 
 
 def evaluated_images(
@@ -49,7 +63,7 @@ def evaluated_images(
 
     Args:
         split: Inputs and, where there are any, targets, at the size of the evaluation.
-        generators: By subject, from (N, 3, S, S) in [-1, 1] to the same; in evaluation mode.
+        generators: By subject, from (N, C, S, S) in [-1, 1] to (N, C', S, S); in evaluation mode.
         batch_size: Images at a time; no score depends on it.
         device: Where the generators are.
         max_images: Evenly spread over the split; all by default.
@@ -70,8 +84,10 @@ def evaluated_images(
     truth = split.targets.take(chosen) if split.paired and split.targets is not None else None
     real = split.targets
     if real is not None and split.paired and len(chosen) < len(real):
-        real = ImageSet([real.files[i] for i in chosen], real.size, real.half)
-    return EvaluatedImages(names, inputs, outputs, truth, real, split.paired)
+        files = [real.files[i] for i in chosen]
+        real = ImageSet(files, real.size, real.half, kind=real.kind)
+    kinds = (split.inputs.kind, split.output)
+    return EvaluatedImages(names, inputs, outputs, truth, real, split.paired, *kinds)
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:

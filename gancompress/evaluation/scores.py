@@ -177,7 +177,7 @@ def all_scores_of(images: EvaluatedImages, instruments: Instruments) -> dict[str
         if teacher is not None and subject != "teacher":
             scores += scorer.paired(outputs, "teacher", teacher)
         found[subject] = scores
-    if not images.paired:
+    if not images.paired and images.input_kind == images.output_kind:
         found["input"] = list(scorer.distances(images.inputs))
     elif images.truth is not None:
         found["truth"] = list(scorer.segmentation(images.truth))

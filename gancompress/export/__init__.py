@@ -2,7 +2,7 @@
 
 from gancompress.export.formats import FORMATS
 from gancompress.export.job import ExportOptions
-from gancompress.export.onnx import export_onnx
+from gancompress.export.onnx import onnx_model
 from gancompress.export.proof import Proof
 from gancompress.export.publish import export_network
 
@@ -11,5 +11,5 @@ __all__ = [
     "ExportOptions",
     "Proof",
     "export_network",
-    "export_onnx",
+    "onnx_model",
 ]

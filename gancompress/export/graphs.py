@@ -25,12 +25,12 @@ CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 
 def with_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The form that takes and gives (N, H, W, 3) uint8, with the normalisation inside.
+    """The form that takes and gives (N, H, W, C) uint8, with the normalisation inside.
 
     What `gancompress.data.to_float` and `to_uint8` do, in the same order and precision.
 
     Args:
-        model: From (N, 3, H, W) float32 in [-1, 1] to the same; with one input and one output.
+        model: From (N, C, H, W) to (N, C', H, W) float32 in [-1, 1]; with one input and one output.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)

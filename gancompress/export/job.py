@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.network import Network, kinds_header
 from gancompress.elastic import NetworkCosts
 from gancompress.errors import GanCompressError
 
@@ -17,7 +17,7 @@ class ExportOptions:
     """How to write a file.
 
     Attributes:
-        uint8: Whether the graph takes and gives (N, H, W, 3) uint8 images.
+        uint8: Whether the graph takes and gives (N, H, W, C) uint8 images.
         weights: How weights are stored, one of `gancompress.export.graphs.WEIGHTS`; computing stays
             in float32.
         rewrite: When a rewrite of the graph is kept, one of `gancompress.export.rewrites.CHOICES`.
@@ -34,7 +34,7 @@ class Job:
 
     Attributes:
         network: On the CPU, in evaluation mode.
-        images: Real inputs (3, H, W) uint8 to calibrate and to measure with.
+        images: Real inputs (C, H, W) uint8 to calibrate and to measure with.
         options: How.
     """
 
@@ -47,6 +47,7 @@ class Job:
         """What the file says of itself."""
         kept = ("subnet", "image_size")
         facts = {key: self.network.header[key] for key in kept if key in self.network.header}
+        facts |= kinds_header(self.network.input, self.network.output)
         return {"network": self.network.description, **facts, **network_costs(self.network)}
 
 

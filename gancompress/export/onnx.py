@@ -29,18 +29,16 @@ def write_onnx(path: Path, model: onnx.ModelProto) -> None:
     write_atomic(path, sealed(kept.SerializeToString()))
 
 
-def export_onnx(path: Path, module: nn.Module, stride: int, header: dict[str, Any]) -> None:
-    """Write a generator as ONNX; see `onnx_model`."""
-    write_atomic(path, onnx_model(module, stride, header).SerializeToString())
-
-
-def onnx_model(module: nn.Module, stride: int, header: dict[str, Any]) -> onnx.ModelProto:
+def onnx_model(
+    module: nn.Module, channels: int, stride: int, header: dict[str, Any]
+) -> onnx.ModelProto:
     """A generator as ONNX: any batch, any H and W that `stride` divides, float32 [-1, 1].
 
     Instance norms stay whole; batch norms are folded into convolutions by the exporter.
 
     Args:
         module: The generator, in evaluation mode, on the CPU.
+        channels: Of its input.
         stride: What H and W must be multiples of.
         header: JSON facts kept in the file's metadata.
 
@@ -48,7 +46,6 @@ def onnx_model(module: nn.Module, stride: int, header: dict[str, Any]) -> onnx.M
         ExportError: torch.onnx cannot follow the generator.
     """
     # two different sides, so that the exporter does not take them for one symbol
-    channels = next(m for m in module.modules() if isinstance(m, nn.Conv2d)).in_channels
     example = torch.zeros(2, channels, 2 * max(stride, 16), 3 * max(stride, 16))
     dynamic = {index: torch.export.Dim.DYNAMIC for index in (0, 2, 3)}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -84,14 +81,14 @@ def _forget_sources(model: onnx.ModelProto) -> None:
 
 
 def describe_floats(stride: int, header: dict[str, Any]) -> str:
-    """The header of a file from (N, 3, H, W) float32 to the same, as JSON."""
-    facts = {"stride": stride, "range": [-1, 1], "layout": "NCHW RGB", "type": "float32"}
+    """The header of a file from (N, C, H, W) float32 to (N, C', H, W), as JSON."""
+    facts = {"stride": stride, "range": [-1, 1], "layout": "NCHW", "type": "float32"}
     return json.dumps({**header, **facts})
 
 
 def describe_bytes(text: str) -> str:
     """A header of floats as that of the uint8 form."""
-    facts = {"range": [0, 255], "layout": "NHWC RGB", "type": "uint8"}
+    facts = {"range": [0, 255], "layout": "NHWC", "type": "uint8"}
     return json.dumps({**json.loads(text), **facts})
 
 

@@ -19,19 +19,21 @@ from gancompress.runtimes.interface import HEADER
 from gancompress.runtimes.program import without_warnings
 
 
-def export_program(path: Path, module: nn.Module, stride: int, header: dict[str, Any]) -> None:
+def export_program(
+    path: Path, module: nn.Module, channels: int, stride: int, header: dict[str, Any]
+) -> None:
     """Write a generator as a program: any batch, any H and W that `stride` divides.
 
     Args:
         path: The file.
         module: The generator, in evaluation mode, on the CPU.
+        channels: Of its input.
         stride: What H and W must be multiples of.
         header: JSON facts kept in the file.
 
     Raises:
         ExportError: torch.export cannot follow the generator.
     """
-    channels = next(m for m in module.modules() if isinstance(m, nn.Conv2d)).in_channels
     example = torch.zeros(2, channels, 2 * max(stride, 16), 3 * max(stride, 16))
     dim = torch.export.Dim
     sides = (stride * dim("rows", min=1), stride * dim("columns", min=1))
@@ -51,7 +53,8 @@ def export_program(path: Path, module: nn.Module, stride: int, header: dict[str,
 
 
 def _write(path: Path, job: Job) -> list[Trial]:
-    export_program(path, job.network.module, job.network.stride, job.header)
+    network = job.network
+    export_program(path, network.module, network.input.channels, network.stride, job.header)
     return []
 
 

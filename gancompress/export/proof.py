@@ -118,10 +118,10 @@ def check_file(
     Args:
         module: The generator in eager PyTorch, float32, on the CPU.
         run: The file in its own runtime.
-        images: Real inputs (3, H, W) uint8.
+        images: Real inputs (C, H, W) uint8.
         criterion: When the file counts as the same.
     """
-    double = _in_double(module) if criterion.tolerance != 0 else None
+    double = _in_double(module, images[0]) if criterion.tolerance != 0 else None
     checks = []
     for kind, batches in _batches(images).items():
         measured = _Measured(double if kind in WITHOUT_CONTRAST else None)
@@ -132,7 +132,7 @@ def check_file(
 
 
 def _batches(images: list[Tensor]) -> dict[str, list[Tensor]]:
-    """Batches (N, 3, H, W) uint8 by kind: single ones, three together, and another size."""
+    """Batches (N, C, H, W) uint8 by kind: single ones, three together, and another size."""
     first = images[0]
     three = torch.stack([first, first.flip(2), first.flip(1)])
     wide = torch.cat([first, images[-1] if images[-1].shape == first.shape else first], 2)[None]
@@ -205,13 +205,12 @@ def _judge(kind: str, batches: list[Tensor], measured: _Measured, criterion: Cri
     )
 
 
-def _in_double(module: nn.Module) -> nn.Module | None:
-    """A copy that computes in float64, where the generator can."""
-    channels = next(m for m in module.modules() if isinstance(m, nn.Conv2d)).in_channels
+def _in_double(module: nn.Module, image: Tensor) -> nn.Module | None:
+    """A copy that computes in float64 what such an image gives, where the generator can."""
     try:
         double = copy.deepcopy(module).double()
         with torch.inference_mode():
-            double(torch.zeros(1, channels, 64, 64, dtype=torch.float64))
+            double(to_float(image[None]).double())
     except Exception:  # a foreign module may be bound to float32
         return None
     return double

@@ -49,7 +49,7 @@ def export_network(
         network: On the CPU, in evaluation mode.
         kind: Entry of `FORMATS`.
         path: Where to write.
-        images: Real inputs (3, H, W) uint8, sides multiples of the stride; 16 or more if possible,
+        images: Real inputs (C, H, W) uint8, sides multiples of the stride; 16 or more if possible,
             32 where the format is calibrated.
         options: How to write it.
 

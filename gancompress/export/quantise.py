@@ -44,8 +44,8 @@ def quantise(model: onnx.ModelProto, images: list[Tensor]) -> onnx.ModelProto:
     bits, which overflow otherwise.
 
     Args:
-        model: From (N, 3, H, W) float32 in [-1, 1] to the same.
-        images: Real inputs (3, H, W) uint8 that show the ranges of the activations.
+        model: From (N, C, H, W) float32 in [-1, 1] to the same.
+        images: Real inputs (C, H, W) uint8 that show the ranges of the activations.
 
     Raises:
         ExportError: There are no other convolutions.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from onnx import numpy_helper
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.parts import narrow
 from gancompress.errors import ExportError
-from gancompress.export.onnx import export_onnx
+from gancompress.export.onnx import onnx_model
 from gancompress.export.rewrites import REWRITES
 from gancompress.runtimes.onnx import open_session
 
@@ -79,10 +77,8 @@ class OnnxSubnets:
         return self._export(self.net.extract(subnet).eval())
 
     def _export(self, module: torch.nn.Module) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            export_onnx(path, copy.deepcopy(module).eval(), self.stride, {})
-            model = onnx.load(path)
+        channels = self.net.example_shape[1]
+        model = onnx_model(copy.deepcopy(module).eval(), channels, self.stride, {})
         del model.graph.value_info[:]
         layers = sum(node.op_type in LAYERS for node in model.graph.node)
         if layers != len(self.net.traced.operations):

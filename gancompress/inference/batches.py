@@ -28,22 +28,22 @@ def translate_images(
     after padding share batches.
 
     Args:
-        generator: (N, 3, H, W) float32 in [-1, 1] -> (N, 3 or 1, H, W) in [-1, 1], in evaluation
+        generator: (N, C, H, W) float32 in [-1, 1] -> (N, C', H, W) in [-1, 1], in evaluation
             mode, on `device`; H and W are multiples of `stride`.
-        images: (3, h, w) each, uint8, or float32 in [-1, 1].
+        images: (C, h, w) each, uint8, or float32 in [-1, 1].
         stride: Factor by which the generator down-samples; every side is padded to a multiple of
             it, and to at least 16.
         batch_size: Most images in one call of the generator.
         device: Where the generator is.
 
     Returns:
-        (3, h, w) each in the order of the inputs, of the type and on the device of its input; what
+        (C, h, w) each in the order of the inputs, of the type and on the device of its input; what
         leaves [-1, 1] is clipped.
 
     Raises:
         DataError: An output has NaN or infinite values, or the device ran out of memory; names
             the image by its index.
-        ConfigError: The generator changes the size, or has neither 1 nor 3 output channels.
+        ConfigError: The generator changes the size.
     """
     outcomes = attempt_images(generator, images, stride, batch_size, device)
     results = []
@@ -89,7 +89,7 @@ def _padded(side: int, stride: int) -> int:
 
 
 def _pad(image: Tensor, stride: int) -> Tensor:
-    """(3, h, w) -> (3, H, W), both sides as `_padded` has them."""
+    """(C, h, w) -> (C, H, W), both sides as `_padded` has them."""
     for dim in (1, 2):
         side = image.shape[dim]
         padded = _padded(side, stride)
@@ -108,7 +108,7 @@ def _source_indices(side: int, padded: int) -> Tensor:
 
 
 def _generate(generator: Generator, batch: Tensor, device: str) -> list[Tensor | str]:
-    """(N, 3, H, W) uint8 or float32 -> one (3, H, W) of that type or reason for each."""
+    """(N, C, H, W) uint8 or float32 -> one (C, H, W) of that type or reason for each."""
     fakes, finite = attempt_batch(generator, batch, torch.device(device))
     reason = NOT_FINITE.format("the generator")
     return [fake if fine else reason for fake, fine in zip(fakes, finite.tolist(), strict=True)]

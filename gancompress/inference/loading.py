@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gancompress.checkpoint.network import header_kinds
 from gancompress.checkpoint.resolve import Model
-from gancompress.data import Generator
+from gancompress.data import RGB, Generator, ImageKind, kind_of_channels
 from gancompress.errors import ConfigError
 from gancompress.inference.batches import translate_images
 from gancompress.inference.pictures import unpack
@@ -29,11 +30,13 @@ class LoadedGenerator:
     """A generator of any kind, ready to run.
 
     Attributes:
-        run: The bare network: (N, 3, H, W) float32 in [-1, 1] on `device` -> the same.
+        run: The bare network: (N, C, H, W) float32 in [-1, 1] on `device` -> (N, C', H, W).
         stride: What H and W must be multiples of for `run`; `generate` pads.
         header: What its file says of it.
         name: The MODEL that was loaded.
         device: Where it computes.
+        input: What kind of images it takes.
+        output: What kind of images it makes.
         side: Of its square inputs, where it takes no others.
     """
 
@@ -42,6 +45,8 @@ class LoadedGenerator:
     header: dict[str, Any]
     name: str
     device: torch.device
+    input: ImageKind = RGB
+    output: ImageKind = RGB
     side: int | None = None
 
     @property
@@ -63,18 +68,19 @@ class LoadedGenerator:
     def generate(self, images: list[Picture], batch_size: int = 1) -> list[Picture]: ...
 
     def generate(self, images: Any, batch_size: int = 1) -> Any:
-        """Translate pictures of any size; the result is of the kind and size that came.
+        """Translate pictures of any size; the result is of the type and size that came.
 
         | given | shape | values | result |
         |---|---|---|---|
-        | PIL image | any size | any mode, as `gancompress translate` reads files | RGB |
-        | numpy array | (H, W, 3) or (N, H, W, 3) | uint8, or floating in [0, 1] | same dtype |
-        | torch tensor | (3, H, W) or (N, 3, H, W) | uint8, or floating in [-1, 1] | same dtype and
+        | PIL image | any size | any mode, as `gancompress translate` reads files | see `output` |
+        | numpy array | (H, W, C) or (N, H, W, C) | uint8, or floating in [0, 1] | same dtype |
+        | torch tensor | (C, H, W) or (N, C, H, W) | uint8, or floating in [-1, 1] | same dtype and
           device, without gradients |
         | list of these | each of any size | | list |
 
-        Colours are RGB. A PIL image comes back upright where EXIF turns it. Grey arrays (H, W)
-        are refused, as (N, H, W) could not be told from (H, W, 3): make PIL images of them.
+        Channels are those of `input` and `output`; colours are RGB, label maps one-hot. A PIL image
+        comes back upright where EXIF turns it. Grey arrays (H, W) are refused, as (N, H, W) could
+        not be told from (H, W, C): make PIL images of them.
 
         Args:
             images: See above.
@@ -89,7 +95,7 @@ class LoadedGenerator:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size is at least 1, not {batch_size}")
-        unpacked = unpack(images)
+        unpacked = unpack(images, self.input, self.output)
         inputs = [image for one in unpacked for image in one.images]
         outputs = iter(
             translate_images(self.run, inputs, self.stride, batch_size, str(self.device))
@@ -151,10 +157,13 @@ def load(
         raise ConfigError(f"threads is at least 1, not {threads}")
     opened, name, cpu = model.open(threads), str(model.path), torch.device("cpu")
     if isinstance(opened, FileGenerator):
-        return LoadedGenerator(opened, opened.stride, opened.header, name, cpu, opened.side)
+        usual = (kind_of_channels(channels or RGB.channels) for channels in opened.channels)
+        kinds = header_kinds(opened.header, name, *usual)
+        return LoadedGenerator(opened, opened.stride, opened.header, name, cpu, *kinds, opened.side)
     place = _device(device)
     run = _with_threads(opened.module.to(place), threads)
-    return LoadedGenerator(run, opened.stride, opened.header, name, place)
+    kinds = (opened.input, opened.output)
+    return LoadedGenerator(run, opened.stride, opened.header, name, place, *kinds)
 
 
 def _with_threads(run: Generator, threads: int | None) -> Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gancompress.data.images import SAVE_SUFFIXES
+from gancompress.data import RGB, ImageKind
 from gancompress.errors import ConfigError
 
 
@@ -16,27 +16,34 @@ class TranslateOptions:
         batch_size: Images of equal size, or frames, that go through the generator together.
         stride: Inputs are padded to a multiple of this, outputs cropped back.
         size: Shorter side that inputs are resized to and outputs keep; None keeps their size.
-        suffix: Suffix, and with it the format, of outputs whose target is a folder.
+        suffix: Suffix, and with it the format, of outputs whose target is a folder; the usual one
+            of their kind by default.
         device: Where batches are put; the generator must be there already.
+        input: What kind of images the generator takes.
+        output: What kind of images it makes.
 
     Raises:
-        ConfigError: A number below 1, or an unknown suffix.
+        ConfigError: A number below 1, or a suffix whose format does not hold outputs.
     """
 
     batch_size: int = 1
     stride: int = 4
     size: int | None = None
-    suffix: str = ".png"
+    suffix: str = ""
     device: str = "cpu"
+    input: ImageKind = RGB
+    output: ImageKind = RGB
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "stride", "size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name.replace('_', ' ')} is at least 1, not {value}")
-        if self.suffix not in SAVE_SUFFIXES:
-            choices = ", ".join(sorted(SAVE_SUFFIXES))
-            raise ConfigError(f"cannot write images as '{self.suffix}'\n  Choose from {choices}.")
+        if self.suffix and self.suffix not in self.output.suffixes:
+            choices = ", ".join(sorted(self.output.suffixes))
+            raise ConfigError(
+                f"cannot write {self.output} images as '{self.suffix}'\n  Choose from {choices}."
+            )
 
 
 @dataclass(frozen=True)

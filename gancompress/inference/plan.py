@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Job:
     target: Path
 
 
-def plan_file(source: Path, target: Path, suffix: str, allowed: set[str]) -> Job:
+def plan_file(source: Path, target: Path, suffix: str, allowed: Collection[str]) -> Job:
     """Where the translation of one file goes.
 
     Args:

@@ -10,15 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gancompress.data.images import (
-    MAX_PIXELS,
-    SAVE_SUFFIXES,
-    read_image,
-    save_image,
-    to_tensor,
-)
+from gancompress.data import RGB, ImageKind
+from gancompress.data.images import MAX_PIXELS
 from gancompress.data.translation import Generator
-from gancompress.errors import DataError
+from gancompress.errors import ConfigError, DataError
 from gancompress.extras import require
 from gancompress.inference.batches import attempt_images, translate_images
 from gancompress.inference.options import TranslateOptions, TranslateResult
@@ -39,7 +34,7 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Item:
-    """A file on its way: (3, H, W) uint8, or why it has none."""
+    """A file on its way: (C, H, W) uint8, or why it has none."""
 
     job: Job
     result: Tensor | DataError
@@ -70,17 +65,23 @@ def translate_path(
     if not source.exists():
         raise DataError(f"no file or folder {source}")
     num_images = num_frames = 0
+    suffix = options.suffix or options.output.suffix
     if source.is_dir():
-        jobs = plan_folder(source, target, options.suffix)
+        jobs = plan_folder(source, target, suffix)
         num_images = _translate_files(generator, jobs, options)
     elif source.suffix.lower() in VIDEO_SUFFIXES:
+        if {options.input, options.output} != {RGB}:
+            raise ConfigError(
+                f"{source}: videos are RGB, and the generator makes {options.output} images of "
+                f"{options.input} ones"
+            )
         job = plan_file(source, target, ".mp4", VIDEO_TARGETS)
         require("av", "video")
         from gancompress.inference.video import translate_video
 
         num_frames = translate_video(generator, job, options)
     else:
-        job = plan_file(source, target, options.suffix, SAVE_SUFFIXES)
+        job = plan_file(source, target, suffix, options.output.suffixes)
         num_images = _translate_files(generator, [job], options)
     return TranslateResult(num_images, num_frames, time.perf_counter() - start)
 
@@ -90,9 +91,11 @@ def _translate_files(generator: Generator, jobs: list[Job], options: TranslateOp
     failures = []
     with worker_pool() as pool:
         depth = options.batch_size + 1
-        decoded = in_order(pool, partial(_decode, size=options.size), jobs, depth)
+        decoded = in_order(pool, partial(_decode, options=options), jobs, depth)
         fakes = _generated(generator, decoded, options)
-        for item in progress(in_order(pool, _write, fakes, depth), len(jobs), "image"):
+        for item in progress(
+            in_order(pool, partial(_write, kind=options.output), fakes, depth), len(jobs), "image"
+        ):
             if isinstance(item.result, DataError):
                 failures.append(item.result)
     if failures:
@@ -100,10 +103,11 @@ def _translate_files(generator: Generator, jobs: list[Job], options: TranslateOp
     return len(jobs)
 
 
-def _decode(job: Job, size: int | None) -> Item:
+def _decode(job: Job, options: TranslateOptions) -> Item:
+    kind, name = options.input, str(job.source)
     try:
-        image = resize_shorter(read_image(job.source), size, str(job.source))
-        return Item(job, to_tensor(image))
+        planes = resize_shorter(kind.read(job.source), options.size, name, kind)
+        return Item(job, kind.to_tensor(planes))
     except DataError as error:
         return Item(job, error)
 
@@ -143,12 +147,12 @@ def _windows(items: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
         yield window
 
 
-def _write(item: Item) -> Item:
+def _write(item: Item, kind: ImageKind) -> Item:
     """Write one output; what concerns this image is noted, what would stop them all is raised."""
     if isinstance(item.result, DataError):
         return item
     try:
-        save_image(item.result, item.job.target)
+        kind.save(item.result, item.job.target)
     except DataError as error:
         return Item(item.job, error)
     except OSError as error:

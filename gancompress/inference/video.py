@@ -89,12 +89,12 @@ def _frames(
 
     def convert(picture: av.VideoFrame) -> Frame:
         turns = round(picture.rotation / 90)
-        image = resize_shorter(_upright(picture, turns), options.size, str(reader.path))
+        planes = resize_shorter([_upright(picture, turns)], options.size, str(reader.path))
         shape = reader.video.sample_aspect_ratio
         if shape and turns % 2:
             shape = 1 / shape
         pts = picture.pts if reader.has_time_stamps else None
-        return Frame(to_tensor(image), pts, picture.duration or 0, shape or None)
+        return Frame(to_tensor(planes[0]), pts, picture.duration or 0, shape or None)
 
     return in_order(pool, convert, pictures(), options.batch_size + 1)
 

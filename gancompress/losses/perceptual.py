@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gancompress.data import RGB, ImageKind
+from gancompress.errors import ConfigError
 from gancompress.metrics.perceptual import lpips_module
 
 TINY = 1e-20  # below the square of any activation's length that counts; keeps gradients finite
@@ -65,6 +67,16 @@ class PerceptualLoss:
             squares = (normalised(ours) - theirs) ** 2
             total = total + torch.einsum("nchw,c->nhw", squares, weights).mean()
         return total
+
+
+def require_rgb_target(name: str, kind: ImageKind) -> None:
+    """Refuse a loss by what has seen photos alone where it would judge other images.
+
+    Raises:
+        ConfigError: The images are not RGB.
+    """
+    if kind != RGB:
+        raise ConfigError(f"{name} compares RGB images, and data.target is {kind}: set it to 0")
 
 
 def normalised(features: Tensor) -> Tensor:

@@ -36,11 +36,11 @@ class Port:
 
 
 def _input(options: GeneratorOptions) -> tuple[Port, ...]:
-    return (Port("image", options.input_nc),)
+    return (Port("image", options.channels[0]),)
 
 
 def _output(options: GeneratorOptions) -> tuple[Port, ...]:
-    return (Port("image", options.output_nc),)
+    return (Port("image", options.channels[1]),)
 
 
 @dataclass(frozen=True)

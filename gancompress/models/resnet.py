@@ -238,7 +238,7 @@ def _build(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Modu
         options.norm, options.padding, options.dropout, separable, options.upsampling
     )
     widths = ResnetWidths.of(options.ngf, n_blocks)
-    return ResnetGenerator(options.input_nc, options.output_nc, widths, style)
+    return ResnetGenerator(*options.channels, widths, style)
 
 
 def resnet(n_blocks: int, separable: bool = False) -> Family:

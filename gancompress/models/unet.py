@@ -121,8 +121,7 @@ def _infer(tensors: Tensors) -> GeneratorOptions | None:
 
 def _build(options: GeneratorOptions, num_downs: int) -> nn.Module:
     return UnetGenerator(
-        options.input_nc,
-        options.output_nc,
+        *options.channels,
         num_downs,
         options.ngf,
         options.norm,

@@ -21,7 +21,7 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import CompressOptions
 from gancompress.cost import measure_latency
-from gancompress.data import Split, Splits, data_kind, load_split, spread, to_float
+from gancompress.data import ImageKind, Split, Splits, data_kind, load_split, spread, to_float
 from gancompress.distributed import choose_device, under_torchrun
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
@@ -41,7 +41,12 @@ from gancompress.search.report import (
     report_fronts,
     report_trials,
 )
-from gancompress.training.stages import TEACHER_FILE, train_supernet, train_teacher
+from gancompress.training.stages import (
+    TEACHER_FILE,
+    train_supernet,
+    train_teacher,
+    with_found_images,
+)
 from gancompress.training.student import load_teacher, make_student
 
 logger = logging.getLogger(__name__)
@@ -73,7 +78,7 @@ class Finished:
 
     Attributes:
         networks: The teacher, then the subnets from the widest budget to the narrowest, by label.
-        outputs: Their images, (N, 3, S, S) uint8.
+        outputs: Their images, (N, C, S, S) uint8.
         scores: Their metrics.
         evaluator: Inputs and truth.
         split: Which images these are.
@@ -119,6 +124,8 @@ def compress(
         train_teacher(options.teacher, device)
     _announce("supernet", options.supernet.run)
     train_supernet(options.supernet, device, trusted)
+    found = RunFolder(options.supernet.run).resolved(options.supernet)
+    options = options.model_copy(update={"supernet": found})
     _announce("search", options.search.run)
     result = search(options.search, device, plan_search(options.search, device, trusted))
     logger.info("export and report")
@@ -144,31 +151,34 @@ def preflight(options: CompressOptions, device: torch.device, trusted: Sequence[
     """
     size = options.search.size or options.supernet.data.whole_size
     if RunFolder(options.supernet.run).is_done:  # its folder is enough from here on
-        net, _ = load_supernet(options.supernet.run, trusted)
-        _check_search(net, size, options, device)
+        net, network = load_supernet(options.supernet.run, trusted)
+        _check_search(net, size, options, device, network.output)
         return net
     source = options.supernet.teacher
     if options.teacher is None or RunFolder(options.teacher.run).is_done:
-        teacher = load_teacher(source, trusted)
+        teacher = load_teacher(source, trusted, options.supernet.data.input)
     else:
         if source.weights != options.teacher.run:
             raise ConfigError(
                 f"supernet.teacher.weights={source.weights} is not "
                 f"teacher.run={options.teacher.run}"
             )
-        description = {"generator": options.teacher.generator.model_dump(mode="json")}
+        generator = with_found_images(options.teacher).generator
+        description = {"generator": generator.model_dump(mode="json")}
         teacher = build_network(description, str(options.teacher.run))
     net = make_student(options.supernet.student, teacher).net
-    _check_search(net, size, options, device)
+    _check_search(net, size, options, device, teacher.output)
     return net
 
 
-def _check_search(net: Supernet, size: int, options: CompressOptions, device: torch.device) -> None:
+def _check_search(
+    net: Supernet, size: int, options: CompressOptions, device: torch.device, output: ImageKind
+) -> None:
     """Budgets first, as that takes no time; then whether the data has what the metric needs."""
     bounded(net, size, options.search)
     refuse_early(options.search, net, device)
     data = options.supernet.data
-    quality = load_quality(options.search.metric, options.search.features)
+    quality = load_quality(options.search.metric, options.search.features, output=output)
     quality.check(data_kind(data.mode).is_paired, side=size)
 
 
@@ -255,12 +265,12 @@ def _report(
     files: dict[str, Path],
 ) -> Report:
     inputs, truth = finished.evaluator.inputs, finished.evaluator.truth
+    taken, made = finished.evaluator.kinds
+    outputs = finished.outputs if truth is None else {**finished.outputs, "truth": truth}
     images = []
     for index in spread(len(inputs), NUM_ROWS):
-        columns = {"input": inputs[index]}
-        columns |= {label: outputs[index] for label, outputs in finished.outputs.items()}
-        if truth is not None:
-            columns["truth"] = truth[index]
+        columns = {"input": taken.preview(inputs[index])}
+        columns |= {label: made.preview(pixels[index]) for label, pixels in outputs.items()}
         images.append(ImageRow(f"{finished.split} {index}", columns))
     facts = {
         "data": f"{options.supernet.data.root} ({options.supernet.data.mode})",

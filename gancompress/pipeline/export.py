@@ -11,7 +11,7 @@ from gancompress.checkpoint.models import run_data, run_splits
 from gancompress.checkpoint.network import Network
 from gancompress.checkpoint.resolve import Model
 from gancompress.config import DataOptions
-from gancompress.data import Splits, list_images, load_split, read_image, spread, to_tensor
+from gancompress.data import Splits, list_images, load_split, spread
 from gancompress.errors import ConfigError
 from gancompress.export import FORMATS, ExportOptions, Proof, export_network
 from gancompress.export.formats import require_format
@@ -80,14 +80,15 @@ def export_path(model: Path, network: Network, to: str, options: ExportOptions) 
 def proof_images(
     model: Path, network: Network, folder: Path | None, number: int = NUM_PROOF_IMAGES
 ) -> list[Tensor]:
-    """Real inputs for a proof, cropped to the generator's stride; (3, H, W) uint8.
+    """Real inputs for a proof, cropped to the generator's stride; (C, H, W) uint8.
 
     Raises:
         ConfigError: No images are known for this model.
     """
     if folder is not None:
         files = list_images(folder)[:number]
-        return [_crop(to_tensor(read_image(path)), network.stride) for path in files]
+        kind = network.input
+        return [_crop(kind.to_tensor(kind.read(path)), network.stride) for path in files]
     data = run_data(model)
     if data is None:
         raise ConfigError(f"{model} does not say what it was trained on; give --images FOLDER")

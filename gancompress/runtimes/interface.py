@@ -78,7 +78,8 @@ class FileGenerator(ABC):
         header: What it says of itself; `image_size` also where its input has that one size.
         stride: What H and W must be multiples of.
         side: H and W of its inputs, where it takes only one square size.
-        is_bytes: Whether the graph itself takes and gives (N, H, W, 3) uint8.
+        channels: Of its input and output, None where the graph leaves them open.
+        is_bytes: Whether the graph itself takes and gives (N, H, W, C) uint8.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class FileGenerator(ABC):
     header: dict[str, Any]
     stride: int
     side: int | None = None
+    channels: tuple[int | None, int | None] = (None, None)
     is_bytes: bool = False
 
     @abstractmethod
@@ -95,7 +97,7 @@ class FileGenerator(ABC):
         """The bare graph, from an array of its own layout and type to another one."""
 
     def translate(self, x: Floats) -> Floats:
-        """(N, 3, H, W) float32 in [-1, 1] -> the same.
+        """(N, C, H, W) float32 in [-1, 1] -> (N, C', H, W), the same.
 
         Raises:
             CheckpointError: The file does not take images of this shape.
@@ -118,11 +120,14 @@ class FileGenerator(ABC):
         """Refuse images that the file does not take.
 
         Raises:
-            CheckpointError: Not (N, 3, H, W), or sides that are no multiples of the stride.
+            CheckpointError: Not (N, C, H, W), other channels, or sides that are no multiples of the
+                stride.
         """
-        if len(shape) != 4 or shape[1] != 3 or any(s % self.stride or not s for s in shape[2:]):
+        channels = self.channels[0] or 3
+        sides = shape[2:]
+        if len(shape) != 4 or shape[1] != channels or any(s % self.stride or not s for s in sides):
             raise CheckpointError(
-                f"{self.path} takes images (N, 3, H, W) whose sides are multiples of "
+                f"{self.path} takes images (N, {channels}, H, W) whose sides are multiples of "
                 f"{self.stride}, not {tuple(shape)}"
             )
 

@@ -131,6 +131,9 @@ class OnnxGenerator(FileGenerator):
             sides = [sides[place] for place in (0, 3, 1, 2)]
         self.shape = tuple(side if isinstance(side, int) else None for side in sides)
         self.header = read_header(self.session.get_modelmeta().custom_metadata_map, self.path)
+        made = self.session.get_outputs()[0].shape or [None] * 4
+        found = made[3 if self.is_bytes else 1] if len(made) == 4 else None
+        self.channels = (self.shape[1], found if isinstance(found, int) else None)
         height, width = self.shape[2:]
         self.side = height if height == width else None
         if self.side:

@@ -205,6 +205,11 @@ class OpenVinoGenerator(FileGenerator):
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self.is_bytes = self._model.inputs[0].element_type.get_type_name() == "u8"
+        place = 3 if self.is_bytes else 1
+        taken, made = (
+            ports[0].partial_shape for ports in (self._model.inputs, self._model.outputs)
+        )
+        self.channels = (_length(taken, place), _length(made, place))
         self._compiled: dict[tuple[int, ...], Callable[[Array], Array]] = {}
 
     def run(self, image: Array) -> Array:
@@ -233,6 +238,12 @@ class OpenVinoGenerator(FileGenerator):
         except Exception:  # a file of somebody else's has none
             text = json.dumps({})
         return read_header({HEADER: text}, self.path)
+
+
+def _length(shape: Any, place: int) -> int | None:
+    """One dimension of a shape, or None where it is open."""
+    known = shape.rank.is_static and len(shape) > place and shape[place].is_static
+    return int(shape[place].get_length()) if known else None
 
 
 def _last_line(error: Exception) -> str:

@@ -53,6 +53,15 @@ class ProgramGenerator(FileGenerator):
             raise CheckpointError(f"{path}: not a readable pt2 file: {reason(error)}") from None
         self.header = read_header(extra, path)
         self.stride = int(self.header.get("stride", 4))
+        self.channels = (self._channels("placeholder"), self._channels("output"))
+
+    def _channels(self, op: str) -> int | None:
+        """Of the last value of a kind in the graph: inputs come after the parameters."""
+        (*_, node) = (node for node in self.program.graph.nodes if node.op == op)
+        value = node.args[0][-1] if op == "output" else node
+        shape: tuple[object, ...] = tuple(getattr(value.meta.get("val"), "shape", ()))
+        found = shape[1] if len(shape) == 4 else None
+        return found if isinstance(found, int) else None
 
     def run(self, image: Array) -> Array:
         """See `FileGenerator`."""

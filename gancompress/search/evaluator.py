@@ -11,7 +11,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from gancompress.data import Generator, ImageSet, Split, spread, translate_batches
+from gancompress.data import RGB, Generator, ImageKind, ImageSet, Split, spread, translate_batches
 from gancompress.data.translation import PIECE
 from gancompress.elastic import Subnet, Supernet, ready_subnet
 from gancompress.metrics import PAIRED, all_scores
@@ -43,7 +43,7 @@ class Evaluator:
     Attributes:
         net: The supernet, in evaluation mode.
         teacher: From (N, C, H, W) in [-1, 1] to images; never run again after the first use.
-        inputs: (N, 3, S, S) uint8.
+        inputs: (N, C, S, S) uint8.
         truth: Targets of the inputs, or None.
         batch_size: Images at a time.
         device: Where to run.
@@ -53,6 +53,7 @@ class Evaluator:
         compiled: Subnets in a faster runtime; they run in eager PyTorch by default.
         exact_quality: The score in float32, where `quality` computes in fewer bits.
         known_real: Features of the real images, where they need not be computed from `targets`.
+        kinds: What the inputs are, and what the teacher makes of them.
     """
 
     net: Supernet
@@ -67,6 +68,7 @@ class Evaluator:
     compiled: CompiledSubnets | None = None
     exact_quality: Quality | None = None
     known_real: RealSet | None = None
+    kinds: tuple[ImageKind, ImageKind] = (RGB, RGB)
     _references: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,10 @@ class Evaluator:
         truth = None
         if split.paired and split.targets is not None:
             truth = split.targets.take(indices)
-        return cls(net, teacher, inputs, truth, batch_size, device, targets=split.targets)
+        return cls(
+            net, teacher, inputs, truth, batch_size, device, targets=split.targets,
+            kinds=(split.inputs.kind, split.output),
+        )  # fmt: skip
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,7 +127,7 @@ class Evaluator:
 
     @property
     def references(self) -> dict[str, Tensor]:
-        """Teacher outputs and, for paired data, truth; (N, 3, S, S) uint8."""
+        """Teacher outputs and, for paired data, truth; (N, C, S, S) uint8."""
         if not self._references:
             self._references["teacher"] = self.translate(self.teacher)
             if self.truth is not None:
@@ -139,12 +144,12 @@ class Evaluator:
         return RealSet(real_features(eager, self.targets))
 
     def translate(self, generator: Generator) -> Tensor:
-        """All images through a generator, (N, 3, S, S) uint8, in the order of the inputs."""
+        """All images through a generator, (N, C, S, S) uint8, in the order of the inputs."""
         return translate_batches(generator, self.inputs, self.device, self.batch_size)
 
     @torch.inference_mode()
     def outputs(self, subnet: Subnet) -> Tensor:
-        """Images of one subnet, (N, 3, S, S) uint8."""
+        """Images of one subnet, (N, C, S, S) uint8."""
         generator = self._ready(subnet)
         return torch.cat([generator(chunk) for chunk in self.inputs.split(SEGMENT)])
 

@@ -90,7 +90,7 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
     _check_size(size, network.stride)
     everything, problem, budgets = bounded(net, size, options)
     searcher = refuse_early(options, net, device)
-    quality = load_quality(options.metric, options.features, device)
+    quality = load_quality(options.metric, options.features, device, network.output)
     return Plan(net, network, size, everything, problem, budgets, quality, searcher, tuple(trusted))
 
 
@@ -229,6 +229,7 @@ def load_evaluator(path: Path) -> Evaluator:
         [batch.to(device) for batch in named("calibration ").values()],
         plan.quality,
         known_real=RealSet(tensors["real"]) if "real" in tensors else None,
+        kinds=(plan.network.input, plan.network.output),
         _references=references,
     )
     return _compiled(evaluator, options, plan)

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gancompress.data import RGB, ImageKind
 from gancompress.errors import ConfigError
 from gancompress.metrics import DISTANCES, SetDistance, metric, paired_names
 from gancompress.metrics.distances import RealSet
@@ -92,7 +93,10 @@ class Quality:
 
 
 def load_quality(
-    name: str, sources: dict[str, str] | None = None, device: torch.device | None = None
+    name: str,
+    sources: dict[str, str] | None = None,
+    device: torch.device | None = None,
+    output: ImageKind = RGB,
 ) -> Quality:
     """A score by name.
 
@@ -100,9 +104,10 @@ def load_quality(
         name: As in the table at the top of this module.
         sources: Files or factories of feature networks and LPIPS backbones, by their names.
         device: Where networks run.
+        output: What kind of images are scored.
 
     Raises:
-        ConfigError: No such score.
+        ConfigError: No such score, or its network has seen RGB images alone and these are others.
         CheckpointError: The weights of its network cannot be had.
     """
     sources = sources or {}
@@ -110,6 +115,8 @@ def load_quality(
         score, reference = metric(name), name.partition("_")[0]
         per_image, applies = score.per_image, score.applies
         return Quality(name, score.lower_is_better, reference, per_image, applies=applies)
+    if output != RGB and _DISTANCE.fullmatch(name):
+        raise ConfigError(f"metric {name} is of RGB images, and these are {output}")
     if match := _LPIPS.fullmatch(name):
         path = sources.get(match[2])
         lpips = Lpips(match[2], Path(path) if path else None, device)
@@ -142,7 +149,7 @@ class Measurement:
         """Score some more images.
 
         Args:
-            outputs: (n, 3, H, W) uint8.
+            outputs: (n, C, H, W) uint8.
             references: What they are compared with; None for a distance between sets.
         """
         if self.quality.network is not None:

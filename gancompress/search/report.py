@@ -65,11 +65,16 @@ def previews(evaluator: Evaluator, subnets: Iterable[Subnet]) -> dict[str, dict[
     few = replace(evaluator, inputs=evaluator.inputs[chosen], truth=truth, _references={})
     teacher = evaluator.references["teacher"][chosen]
     found: dict[str, dict[str, Tensor]] = {}
+    taken, made = evaluator.kinds
     for subnet in subnets:
-        outputs = few.outputs(subnet)
+        columns = {
+            "input": taken.preview(few.inputs),
+            "teacher": made.preview(teacher),
+            "subnet": made.preview(few.outputs(subnet)),
+        }
         found[str(subnet)] = {
-            f"{kind} {number}": image
-            for kind, images in (("input", few.inputs), ("teacher", teacher), ("subnet", outputs))
+            f"{label} {number}": image
+            for label, images in columns.items()
             for number, image in enumerate(images, 1)
         }
     return found

@@ -17,6 +17,7 @@ from gancompress.checkpoint.files import save_tensors
 from gancompress.checkpoint.network import (
     Discriminator,
     continue_modules,
+    kinds_header,
     save_discriminator,
     save_network,
 )
@@ -25,8 +26,9 @@ from gancompress.config import DistillLossOptions, ScheduleOptions
 from gancompress.data import Batch, Split
 from gancompress.distributed import average_gradients
 from gancompress.errors import ConfigError
-from gancompress.losses.perceptual import PerceptualLoss
+from gancompress.losses.perceptual import PerceptualLoss, require_rgb_target
 from gancompress.losses.terms import (
+    TERMS,
     Goal,
     Need,
     Observers,
@@ -36,6 +38,7 @@ from gancompress.losses.terms import (
     Terms,
     View,
     needs,
+    term_weights,
 )
 from gancompress.training.adversary import Adversary
 from gancompress.training.averaging import Ema
@@ -186,6 +189,11 @@ class DistillTask:
     def _make_observers(self, needed: Collection[Need]) -> Observers:
         backbone = discriminator = None
         if "backbone" in needed:
+            names = [
+                name for name in term_weights(self.recipe.loss) if "backbone" in TERMS[name].needs
+            ]
+            for name in names:
+                require_rgb_target(f"the loss term {name}", self.held_out.output)
             lpips = self.recipe.loss.lpips
             backbone = PerceptualLoss(lpips.net, lpips.weights, self.device)
         if "discriminator" in needed:
@@ -260,6 +268,7 @@ class DistillTask:
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Write the averaged generator, the adapters and the discriminator."""
         facts = {"image_size": self.held_out.inputs.size, "progress": progress}
+        facts |= kinds_header(self.held_out.inputs.kind, self.held_out.output)
         header = {**self.student.header(), **facts}
         save_network(run.weights, self.ema.module, self.student.description, **header)
         save_tensors(run.path / "adapters.safetensors", self.terms.state_dict(), {})

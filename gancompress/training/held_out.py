@@ -39,8 +39,12 @@ class HeldOut:
         """Rows of input, teacher, and the student's networks, the largest first."""
         inputs = self._inputs()
         rows = spread(len(inputs), count)
-        outputs = self._translate(generator, inputs[rows])
-        return sheet([inputs[rows], self._teacher_outputs()[rows], *outputs.values()])
+        outputs = [
+            self._teacher_outputs()[rows],
+            *self._translate(generator, inputs[rows]).values(),
+        ]
+        shown = [self.split.output.preview(images) for images in outputs]
+        return sheet([self.split.inputs.kind.preview(inputs[rows]), *shown])
 
     def _inputs(self) -> Tensor:
         inputs = self.split.inputs

@@ -39,7 +39,7 @@ class PseudoPairs:
         return len(self.array)
 
     def take(self, indices: Sequence[int]) -> Tensor:
-        """Outputs for inputs `indices`, (N, 3, S, S) uint8."""
+        """Outputs for inputs `indices`, (N, C, S, S) uint8."""
         return torch.from_numpy(self.array[list(indices)])
 
 
@@ -52,15 +52,17 @@ class PaddedTeacher:
         stride: Images are padded to a multiple of this by reflection, and outputs cropped.
         device: Where it is.
         precision: auto, fp32 or bf16.
+        channels: Of its outputs.
     """
 
     module: nn.Module
     stride: int
     device: torch.device
     precision: str
+    channels: int
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> (N, 3, H, W) uint8."""
+        """(N, C, H, W) uint8 -> (N, channels, H, W) uint8."""
         return translate_batches(self._translate, images, self.device, source="the teacher")
 
     def _translate(self, x: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
         note.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}.{rank()}.partial.npy")  # hosts may share it
-        shape = (len(images), 3, images.size, images.size)
+        shape = (len(images), teacher.channels, images.size, images.size)
         array = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for start, block in _translated(teacher, images):
             array[start : start + len(block)] = block.numpy()
@@ -104,7 +106,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
 
 
 def _translated(teacher: PaddedTeacher, images: ImageSet) -> Iterator[tuple[int, Tensor]]:
-    """All outputs in order, (N, 3, S, S) uint8, and the index of the first one of each block."""
+    """All outputs in order, (N, C, S, S) uint8, and the index of the first one of each block."""
     bar = tqdm(
         total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr,
         disable=None if rank() == 0 else True,
@@ -113,7 +115,8 @@ def _translated(teacher: PaddedTeacher, images: ImageSet) -> Iterator[tuple[int,
         for start in range(0, len(images), BATCH * world_size()):
             own = range(start + BATCH * rank(), start + BATCH * (rank() + 1))
             indices = [index for index in own if index < len(images)]
-            block = torch.zeros(BATCH, 3, images.size, images.size, dtype=torch.uint8)
+            shape = (BATCH, teacher.channels, images.size, images.size)
+            block = torch.zeros(shape, dtype=torch.uint8)
             if indices:
                 block[: len(indices)] = teacher(torch.stack([images[i] for i in indices]))
             block = whole_batch(block)[: len(images) - start]

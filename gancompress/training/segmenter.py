@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.run import RunFolder, record_splits
 from gancompress.config import SegmenterOptions
-from gancompress.data import Batch, ImageSet, Split, Splits, data_kind, load_split, spread
+from gancompress.data import (
+    RGB,
+    Batch,
+    ImageSet,
+    Split,
+    Splits,
+    data_kind,
+    image_kind,
+    load_split,
+    spread,
+)
 from gancompress.distributed import agreed, average_gradients
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
@@ -232,6 +242,9 @@ def segmenter_pairs(
     data = options.data
     if not data_kind(data.mode).is_paired:
         raise ConfigError("a segmenter learns from pairs of photo and labels: data.mode=paired")
+    for key, kind in (("input", data.input), ("target", data.target)):
+        if image_kind(kind) != RGB:
+            raise ConfigError(f"a segmenter reads photos and label colours, not data.{key}={kind}")
     images = load_split(data, split, data.load_size, splits)
     assert images.targets is not None
     return images.targets, images.inputs

@@ -12,7 +12,7 @@ def sheet(columns: Sequence[Tensor], gap: int = 2) -> Tensor:
     """Columns of images side by side, one row for each item.
 
     Args:
-        columns: Tensors (N, 3, H, W) uint8 with the same N.
+        columns: Tensors (N, 3, H, W) uint8 with the same N; see `ImageKind.preview`.
         gap: White pixels between images.
 
     Returns:

@@ -16,11 +16,11 @@ from gancompress.checkpoint.network import (
     Network,
     example_shape,
     find_discriminator,
+    kinds_header,
     load_discriminator,
     load_network,
     load_supernet,
     new_discriminator,
-    require_rgb,
     save_network,
 )
 from gancompress.checkpoint.run import RunFolder, record_splits
@@ -32,7 +32,15 @@ from gancompress.config import (
     TeacherOptions,
     load_options,
 )
-from gancompress.data import BatchStream, Split, Splits, data_kind, load_split
+from gancompress.data import (
+    BatchStream,
+    Split,
+    Splits,
+    data_kind,
+    image_kind,
+    load_split,
+    with_kinds,
+)
 from gancompress.distributed import agreed, choose_device, is_first_here, rank
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
@@ -42,7 +50,7 @@ from gancompress.training.loop import Trainer, claimed
 from gancompress.training.networks import Student, SubnetStudent, WholeView
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
 from gancompress.training.sampling import SubnetSampler
-from gancompress.training.student import load_teacher, make_student
+from gancompress.training.student import load_teacher, make_student, with_images_of
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 
 logger = logging.getLogger(__name__)
@@ -61,8 +69,9 @@ def train_teacher(options: TeacherOptions, device: torch.device | str = "auto") 
     with claimed(run, options, options.schedule, device) as before:
         if before is not None:
             return before
+        options = with_found_images(run.resolved(options))
+        _record(run, options)
         data = options.data
-        require_rgb(options.generator, "generator")
         _check_stride(data, GENERATORS[options.generator.name].stride)
         splits = agreed(lambda: record_splits(run, data))
         training = load_split(data, "train", data.load_size, splits)
@@ -77,6 +86,29 @@ def train_teacher(options: TeacherOptions, device: torch.device | str = "auto") 
             task.start_from(options.start_from)
         stream = BatchStream(training, data, options.seed)
         return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
+
+
+def with_found_images(options: TeacherOptions) -> TeacherOptions:
+    """The options with the kinds of images, and the generator's channels.
+
+    Raises:
+        ConfigError: The generator has other channels than the images.
+        DataError: The data cannot be listed.
+    """
+    given = options.generator
+    data = with_kinds(options.data, (given.input_nc, given.output_nc))
+    channels = {
+        "input_nc": image_kind(data.input).channels,
+        "output_nc": image_kind(data.target).channels,
+    }
+    generator = given.model_copy(update=channels)
+    return options.model_copy(update={"data": data, "generator": generator})
+
+
+def _record(run: RunFolder, options: TeacherOptions | SupernetOptions) -> None:
+    """Put what a stage has found out into its folder."""
+    if rank() == 0:
+        run.record(options)
 
 
 def train_supernet(
@@ -100,7 +132,11 @@ def train_supernet(
         if before is not None:
             return before
         torch.manual_seed(options.seed)
-        teacher = load_teacher(options.teacher, trusted)
+        options = run.resolved(options)
+        teacher = load_teacher(options.teacher, trusted, options.data.input)
+        options = options.model_copy(update={"data": with_images_of(options.data, teacher)})
+        teacher.input, teacher.output = map(image_kind, (options.data.input, options.data.target))
+        _record(run, options)
         _keep_teacher(run, teacher)
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
@@ -168,7 +204,8 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
         return training
     path = run.path / PSEUDO_FILE
     precision = parts.recipe.schedule.precision
-    teacher = PaddedTeacher(task.teacher, parts.student.stride, task.device, precision)
+    channels = training.output.channels
+    teacher = PaddedTeacher(task.teacher, parts.student.stride, task.device, precision, channels)
     pairs = pseudo_pairs(path, teacher, training.inputs)
     return replace(training, pseudo=pairs)
 
@@ -195,7 +232,8 @@ def _keep_teacher(run: RunFolder, teacher: Network) -> None:
     """Later stages start from this folder alone, so it gets the teacher too."""
     path = run.path / TEACHER_FILE
     if rank() == 0 and not path.exists():
-        save_network(path, teacher.module, teacher.description, source=teacher.source)
+        kinds = kinds_header(teacher.input, teacher.output)
+        save_network(path, teacher.module, teacher.description, source=teacher.source, **kinds)
 
 
 def _wants_judge(loss: DistillLossOptions) -> bool:
@@ -206,10 +244,9 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
     """The teacher's discriminator where there is one that fits, else a fresh one."""
     if not _wants_judge(options.loss):
         return None
-    given = teacher.description.get("generator") or {}
-    channels = int(given.get("output_nc", 3))
+    channels = teacher.output.channels
     if data_kind(options.data.mode).is_paired:
-        channels += int(given.get("input_nc", 3))
+        channels += teacher.input.channels
     source = options.teacher
     path = source.discriminator or (source.weights and find_discriminator(source.weights))
     if path:

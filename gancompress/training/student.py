@@ -14,11 +14,11 @@ from torch import nn
 from gancompress.checkpoint.network import (
     Network,
     build_network,
-    call_factory,
     example_shape,
     load_network,
 )
-from gancompress.config import GeneratorOptions, StudentOptions, TeacherSource
+from gancompress.config import DataOptions, GeneratorOptions, StudentOptions, TeacherSource
+from gancompress.data import RGB, image_kind
 from gancompress.elastic import (
     SearchSpace,
     Supernet,
@@ -38,19 +38,23 @@ logger = logging.getLogger(__name__)
 NUM_TAPS = 4
 
 
-def load_teacher(source: TeacherSource, trusted: Collection[str] = ()) -> Network:
+def load_teacher(
+    source: TeacherSource, trusted: Collection[str] = (), taken: str | None = None
+) -> Network:
     """The teacher of a distillation.
 
     Args:
         source: The section `teacher` of the user's options.
         trusted: Factories that its file may ask for, see `load_network`.
+        taken: `data.input`: images that it takes where its file does not say.
 
     Raises:
         ConfigError: Neither weights nor a factory is given.
         CheckpointError: The weights cannot be used.
     """
     if source.weights is not None:
-        network = load_network(source.weights, source.module, source.norm, trusted)
+        kind = None if taken is None else image_kind(taken)
+        network = load_network(source.weights, source.module, source.norm, trusted, kind)
         progress = network.header.get("progress", {})
         if progress.get("images", 0) < progress.get("of", 0):
             raise CheckpointError(
@@ -59,9 +63,27 @@ def load_teacher(source: TeacherSource, trusted: Collection[str] = ()) -> Networ
         return network
     if source.module is None:
         raise ConfigError("teacher: give teacher.weights, teacher.module, or both")
-    module = call_factory(source.module).eval()
-    stride = int(getattr(module, "stride", 4))
-    return Network(module, {"module": source.module}, stride, source.module)
+    header = {"inputs": {"image": taken}} if taken else {}
+    return build_network({"module": source.module}, source.module, header)
+
+
+def with_images_of(data: DataOptions, teacher: Network) -> DataOptions:
+    """The options with the kinds of images that a teacher takes and makes; RGB ones may stay None.
+
+    What is given is another reading of the teacher's channels, such as label maps for bands.
+
+    Raises:
+        ConfigError: The options give a kind of other channels.
+    """
+    found = {}
+    for key, kind in (("input", teacher.input), ("target", teacher.output)):
+        given = getattr(data, key)
+        if given is None and kind != RGB:
+            found[key] = str(kind)
+        elif given is not None and image_kind(given).channels != kind.channels:
+            verb = "takes" if key == "input" else "makes"
+            raise ConfigError(f"data.{key}={given}, but the teacher {verb} images of kind {kind}")
+    return data.model_copy(update=found)
 
 
 def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
@@ -78,8 +100,8 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     section = GeneratorOptions.model_validate(
         {
             "name": options.name,
-            "input_nc": given.get("input_nc", 3),
-            "output_nc": given.get("output_nc", 3),
+            "input_nc": teacher.input.channels,
+            "output_nc": teacher.output.channels,
             "ngf": options.ngf or given.get("ngf", 64),
             **family.student,
         }
@@ -90,7 +112,7 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
         source = _sorted_copy(teacher)
         inherit(generator, source)
     stride = math.lcm(family.stride, teacher.stride)
-    example = example_shape(section.input_nc, stride)
+    example = example_shape(teacher.input.channels, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
     return SupernetStudent(net, description, stride, source, False, example)

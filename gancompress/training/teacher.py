@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from gancompress.checkpoint.network import (
     Discriminator,
     continue_modules,
+    kinds_header,
     save_discriminator,
     save_network,
 )
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
-from gancompress.data import Batch, Split, spread, translate_batches
+from gancompress.data import Batch, ImageKind, Split, spread, translate_batches
 from gancompress.distributed import average_gradients
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
-from gancompress.losses.perceptual import PerceptualLoss
+from gancompress.losses.perceptual import PerceptualLoss, require_rgb_target
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
@@ -115,12 +116,14 @@ class TeacherTask(ABC):
 
     def samples(self) -> Tensor:
         """Rows of input, output and, for paired data, truth."""
-        chosen = spread(len(self.held_out.inputs), self.options.log.num_samples)
-        inputs = self.held_out.inputs.take(chosen)
-        columns = [inputs, self._translate(inputs)]
-        if self.held_out.paired and self.held_out.targets is not None:
-            columns.append(self.held_out.targets.take(chosen))
-        return sheet(columns)
+        held_out = self.held_out
+        chosen = spread(len(held_out.inputs), self.options.log.num_samples)
+        inputs = held_out.inputs.take(chosen)
+        outputs = [self._translate(inputs)]
+        if held_out.paired and held_out.targets is not None:
+            outputs.append(held_out.targets.take(chosen))
+        shown = [held_out.output.preview(images) for images in outputs]
+        return sheet([held_out.inputs.kind.preview(inputs), *shown])
 
     def start_from(self, folder: Path) -> None:
         """Continue the networks that another teacher's run has left.
@@ -153,18 +156,24 @@ class TeacherTask(ABC):
 
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Write the averaged generator, and the discriminator that judges its outputs."""
-        self._save_generator(run.weights, self.ema.module, self.options.generator, progress)
+        kinds = (self.held_out.inputs.kind, self.held_out.output)
+        self._save_generator(run.weights, self.ema.module, self.options.generator, kinds, progress)
         judge = Discriminator(
             self.discriminators[0], self.options.discriminator, self.judged_channels
         )
         save_discriminator(run.discriminator, judge, progress=progress)
 
     def _save_generator(
-        self, path: Path, module: nn.Module, options: GeneratorOptions, progress: dict[str, Any]
+        self,
+        path: Path,
+        module: nn.Module,
+        options: GeneratorOptions,
+        kinds: tuple[ImageKind, ImageKind],
+        progress: dict[str, Any],
     ) -> None:
         description = {"generator": options.model_dump(mode="json")}
-        size = self.held_out.inputs.size
-        save_network(path, module, description, image_size=size, progress=progress)
+        facts = {**kinds_header(*kinds), "image_size": self.held_out.inputs.size}
+        save_network(path, module, description, **facts, progress=progress)
 
     @property
     @abstractmethod
@@ -184,7 +193,7 @@ class Pix2PixTask(TeacherTask):
     """
 
     def __init__(self, options: TeacherOptions, held_out: Split, device: torch.device) -> None:
-        channels = options.generator.input_nc + options.generator.output_nc
+        channels = sum(options.generator.channels)
         networks = {
             "G": build_generator(options.generator),
             "D": build_discriminator(options.discriminator, channels),
@@ -193,13 +202,14 @@ class Pix2PixTask(TeacherTask):
         self.recon = recon_loss(options.loss.recon)
         self.perceptual = None
         if options.loss.lambda_lpips:
+            require_rgb_target("loss.lambda_lpips", held_out.output)
             lpips = options.loss.lpips
             self.perceptual = PerceptualLoss(lpips.net, lpips.weights, device)
 
     @property
     def judged_channels(self) -> int:
         """Input and output channels together."""
-        return self.options.generator.input_nc + self.options.generator.output_nc
+        return sum(self.options.generator.channels)
 
     def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update of the discriminator, then one of the generator."""
@@ -236,11 +246,12 @@ class CycleGanTask(TeacherTask):
     """
 
     def __init__(self, options: TeacherOptions, held_out: Split, device: torch.device) -> None:
+        input_nc, output_nc = options.generator.channels
         networks = {
             "G": build_generator(options.generator),
             "G_back": build_generator(_opposite(options.generator)),
-            "D": build_discriminator(options.discriminator, options.generator.output_nc),
-            "D_back": build_discriminator(options.discriminator, options.generator.input_nc),
+            "D": build_discriminator(options.discriminator, output_nc),
+            "D_back": build_discriminator(options.discriminator, input_nc),
         }
         super().__init__(options, held_out, networks, device)
         self.recon = recon_loss(options.loss.recon)
@@ -249,7 +260,7 @@ class CycleGanTask(TeacherTask):
     @property
     def judged_channels(self) -> int:
         """Output channels: unpaired images are judged by themselves."""
-        return self.options.generator.output_nc
+        return self.options.generator.channels[1]
 
     def step(self, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         """One update of both generators, then one of both discriminators."""
@@ -276,7 +287,7 @@ class CycleGanTask(TeacherTask):
 
     def _identity(self, real_a: Tensor, real_b: Tensor) -> Losses:
         nets, loss = self.networks, self.options.loss
-        if not loss.lambda_identity or real_a.shape[1] != real_b.shape[1]:
+        if not loss.lambda_identity or self.held_out.inputs.kind != self.held_out.output:
             return {}
         return {
             "G_identity_a": self.recon(nets["G_back"](real_a).float(), real_a),
@@ -315,9 +326,13 @@ class CycleGanTask(TeacherTask):
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Also write the generator of the opposite direction."""
         super().save(run, progress)
-        path = run.path / "weights_back.safetensors"
+        path, kinds = run.path / "weights_back.safetensors", self.held_out
         self._save_generator(
-            path, self.networks["G_back"], _opposite(self.options.generator), progress
+            path,
+            self.networks["G_back"],
+            _opposite(self.options.generator),
+            (kinds.output, kinds.inputs.kind),
+            progress,
         )
 
 
