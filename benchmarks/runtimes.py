@@ -181,7 +181,7 @@ def make_candidates(args: argparse.Namespace, folder: Path) -> list[Candidate]:
         made.append(Candidate(name, runtime, path, macs(network, args.size)))
 
     def graph(network: Network) -> onnx.ModelProto:
-        return onnx_model(network.module, network.input.channels, network.stride, {})
+        return onnx_model(network.module, network.example_shape, network.stride, {})
 
     def rewritten(model: onnx.ModelProto, change: Rewrite) -> onnx.ModelProto:
         changed = change(model, 4)

@@ -164,7 +164,7 @@ class Workplace:
         splits = planned_splits(RunFolder(run), data, source.weights)
         images = load_split(data, "train", data.load_size, splits).inputs
         module, precision = student.teacher.to(self.device).eval(), options.schedule.precision
-        teacher = PaddedTeacher(module, student.stride, self.device, precision)
+        teacher = PaddedTeacher(module, student.stride, self.device, precision, channels=3)
         kind = f"{data.model_dump_json()} {source.model_dump_json()} {precision} "
         kind += str(student.teacher is loaded.module)
         name = f"pairs-{hashlib.sha256(kind.encode()).hexdigest()[:8]}.npy"

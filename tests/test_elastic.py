@@ -52,7 +52,14 @@ def make_generator(name: str, norm: str = "instance", ngf: int = 8) -> nn.Module
     family, _, nearest = name.partition(" ")
     upsampling = "nearest" if nearest else "transposed"
     options = GeneratorOptions.model_validate(
-        {"name": family, "ngf": ngf, "norm": norm, "upsampling": upsampling}
+        {
+            "name": family,
+            "input_nc": 3,
+            "output_nc": 3,
+            "ngf": ngf,
+            "norm": norm,
+            "upsampling": upsampling,
+        }
     )
     generator = init_weights(build_generator(options))
     for layer in generator.modules():  # as after training: no two channels alike

@@ -72,7 +72,9 @@ def made() -> Made:
     """A generator with depth-wise layers and its graph; the exporter takes seconds."""
     network = separable()
     network.header["subnet"] = "s"
-    return network, onnx_model(network.module, 3, network.stride, Job(network, []).header)
+    return network, onnx_model(
+        network.module, network.example_shape, network.stride, Job(network, []).header
+    )
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -213,7 +215,7 @@ def test_int8_is_close_and_smaller(made: Made) -> None:
 def test_int8_needs_a_convolution_between_first_and_last() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
     with pytest.raises(ExportError, match="nothing to make int8: of 2 convolutions"):
-        quantise(onnx_model(module.eval(), 3, 2, {}), images(1))
+        quantise(onnx_model(module.eval(), (1, 3, 32, 32), 2, {}), images(1))
 
 
 # -- rewrites ---------------------------------------------------------------------------------

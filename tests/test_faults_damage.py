@@ -34,7 +34,7 @@ def state(folder: Path) -> Path:
 
 def graph(folder: Path) -> Path:
     path = folder / "tiny.onnx"
-    write_onnx(path, onnx_model(tiny_generator().eval(), 3, 2, {"stride": 2}))
+    write_onnx(path, onnx_model(tiny_generator().eval(), (1, 3, 32, 32), 2, {"stride": 2}))
     return path
 
 

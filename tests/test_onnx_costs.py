@@ -32,7 +32,7 @@ def test_exported_generator_costs_what_the_network_costs(tmp_path: Path) -> None
     module, path = tiny_generator().eval(), tmp_path / "tiny.onnx"
     for parameter in module.parameters():  # the exporter leaves out biases of zeros
         nn.init.normal_(parameter)
-    onnx.save(onnx_model(module, 3, 2, {}), path)
+    onnx.save(onnx_model(module, (1, 3, 32, 32), 2, {}), path)
     for size in ((32, 32), (48, 64)):
         assert onnx_costs(path, size) == module_costs(module, size)
 
@@ -49,7 +49,7 @@ def test_exported_families_cost_what_the_networks_cost(
         GeneratorOptions(input_nc=3, output_nc=3, name=name, ngf=4, norm=norm)
     ).eval()
     path = tmp_path / "generator.onnx"
-    onnx.save(onnx_model(module, 3, 64 if "unet" in name else 4, {}), path)
+    onnx.save(onnx_model(module, (1, 3, 64, 64), 64 if "unet" in name else 4, {}), path)
     found, expected = onnx_costs(path, (64, 128)), module_costs(module, (64, 128))
     assert (found.macs, found.macs_paper) == (expected.macs, expected.macs_paper)
     if norm == "instance":

@@ -1065,7 +1065,7 @@ class Counting(nn.Module):
 
 
 def padded(teacher: nn.Module, stride: int = 4) -> PaddedTeacher:
-    return PaddedTeacher(teacher.eval(), stride, CPU, "fp32")
+    return PaddedTeacher(teacher.eval(), stride, CPU, "fp32", channels=3)
 
 
 def test_pseudo_pairs_are_the_teachers_images_computed_once(world: World, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _dry_run(
         )
         facts["space"] = {"size": net.space.size, "macs": [low, high]}
     traced = costs.model.traced
-    shapes = traced.shapes(network.input_nc, size, size)
+    shapes = traced.shapes(size, size)
     for op, _, _ in traced.operations:
         lines.append(f"  {op.weight or op.node}: {shapes[op.source]} -> {shapes[op.node]}")
     context.say("\n".join(lines))

@@ -65,7 +65,7 @@ def plan_of(net: Supernet, size: Size) -> Plan:
     """
     height, width = (size, size) if isinstance(size, int) else size
     traced = net.traced
-    shapes = traced.shapes(net.example_shape[1], height, width)
+    shapes = traced.shapes(height, width)
     numbers = {op.node: n for n, (op, _, _) in enumerate(traced.operations, 1)}
     layer_of = _latest_layers(traced.graph, numbers)
     places: dict[str, int] = {}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gancompress.elastic.graph import Example
 from gancompress.elastic.parts import Parts
 from gancompress.elastic.space import Genomes, SearchSpace
 from gancompress.elastic.trace import Traced, trace
@@ -71,15 +72,11 @@ class CostModel:
         generator: The generator at its full width; only the shapes of its tensors are kept.
         traced: What its walk found.
         space: Which groups are elastic; all others keep their full width.
-        input_nc: Channels of the input image.
     """
 
-    def __init__(
-        self, generator: nn.Module, traced: Traced, space: SearchSpace, input_nc: int = 3
-    ) -> None:
+    def __init__(self, generator: nn.Module, traced: Traced, space: SearchSpace) -> None:
         self.traced = traced
         self.space = space
-        self.input_nc = input_nc
         self.parameter_polynomial = Polynomial.of(self._count_parameters(generator))
         self.byte_polynomial = Polynomial.of(self._count_bytes(generator))
         self._macs: dict[tuple[int, int, bool], Polynomial] = {}
@@ -119,7 +116,7 @@ class CostModel:
         height, width = (size, size) if isinstance(size, int) else size
         key = (height, width, paper)
         if key not in self._macs:
-            shapes = self.traced.shapes(self.input_nc, height, width)
+            shapes = self.traced.shapes(height, width)
             total: Terms = {}
             for op, ins, outs in self.traced.operations:
                 weights = self._channels(outs)
@@ -171,15 +168,14 @@ class NetworkCosts:
 
     Args:
         module: The network.
-        example_shape: (N, C, H, W) of an input that it accepts.
+        example: The shape (N, C, H, W) of an input that it accepts, or that of each by name.
 
     Raises:
         TraceError: Its channels cannot be followed.
     """
 
-    def __init__(self, module: nn.Module, example_shape: tuple[int, ...]) -> None:
-        traced = trace(module, example_shape)
-        self.model = CostModel(module, traced, SearchSpace(()), example_shape[1])
+    def __init__(self, module: nn.Module, example: Example) -> None:
+        self.model = CostModel(module, trace(module, example), SearchSpace(()))
 
     @property
     def params(self) -> int:

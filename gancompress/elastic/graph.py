@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,16 +14,34 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gancompress.errors import TraceError
 
 Shape = tuple[int, ...]
+Inputs = dict[str, Shape]
+"""Shapes of a generator's inputs by the names of its forward's arguments, in their order."""
+Example = Shape | Mapping[str, Shape]
+"""The shape of a generator's one input, or of each by the names of its forward's arguments."""
 Shapes = dict[str, Any]
 """By node name: a shape, a (nested) list of shapes for several tensors, None for what is none."""
 
 
 class _Tracer(fx.Tracer):
-    """Remembers which module was entered last, for error messages."""
+    """Remembers which module was entered last, for error messages.
 
-    def __init__(self) -> None:
+    Args:
+        inputs: Arguments of the forward that are symbolic; the others keep their defaults.
+    """
+
+    def __init__(self, inputs: Sequence[str]) -> None:
         super().__init__()
+        self.inputs = inputs
         self.module_name = ""
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """See `fx.Tracer`."""
+        if not self.inputs:  # a forward that takes whatever comes
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.inputs}
+        return lambda module: root_fn(module, **given), [self.root]
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         before, self.module_name = self.module_name, self.path_of_module(m)
@@ -30,13 +50,54 @@ class _Tracer(fx.Tracer):
         return result
 
 
-def trace_graph(module: nn.Module) -> fx.GraphModule:
+def inputs_of(module: nn.Module, example: Example) -> Inputs:
+    """The inputs that an example names; arguments that have a default need none.
+
+    Raises:
+        TraceError: The forward has an argument that has neither an example nor a default, or none
+            of an example's name.
+    """
+    arguments = _arguments(module)
+    if not isinstance(example, Mapping):
+        example = {next(iter(arguments), "x"): example}
+    needed = [name for name, p in arguments.items() if p.default is p.empty]
+    for name in needed:
+        if name not in example:
+            raise TraceError(
+                f"the forward of {type(module).__name__} needs '{name}' as well\n"
+                f"  Give an example of each input, {{'{needed[0]}': ..., '{name}': ...}}, or fix "
+                "it in a wrapper."
+            )
+    for name in example:
+        if arguments and name not in arguments:
+            raise TraceError(
+                f"the forward of {type(module).__name__} has no argument '{name}'; it has "
+                f"{', '.join(arguments)}"
+            )
+    return {name: tuple(example[name]) for name in arguments or example if name in example}
+
+
+def _arguments(module: nn.Module) -> dict[str, inspect.Parameter]:
+    """Arguments of the forward that have names."""
+    known = inspect.signature(module.forward).parameters.values()
+    return {p.name: p for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def trace_graph(module: nn.Module, inputs: Iterable[str] = ()) -> fx.GraphModule:
     """Symbolic trace with `torch.nn` layers as leaves.
+
+    Args:
+        module: The module.
+        inputs: Names of its inputs; all other arguments keep their defaults. By default those that
+            have none.
 
     Raises:
         TraceError: The forward cannot be traced (control flow that depends on values, say).
     """
-    tracer = _Tracer()
+    arguments = _arguments(module)
+    needed = [name for name, p in arguments.items() if p.default is p.empty]
+    chosen = list(inputs) or needed or list(arguments)[:1]
+    tracer = _Tracer(chosen if arguments else ())
     try:
         graph = tracer.trace(module)
     except Exception as error:  # tracing runs the user's code: anything can be raised
@@ -68,22 +129,63 @@ def _shape_of(value: Any) -> Any:
     return None
 
 
-def record_shapes(graph: fx.GraphModule, shape: Shape) -> Shapes:
-    """Shapes of all values for an input of `shape` (N, C, H, W); nothing is computed.
+def record_shapes(graph: fx.GraphModule, inputs: Inputs) -> Shapes:
+    """Shapes of all values for inputs of these shapes; nothing is computed.
 
     Raises:
-        TraceError: The generator does not accept this shape.
+        TraceError: The generator does not accept these shapes.
     """
     recorder = _ShapeRecorder(graph)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            recorder.run(empty_input(graph, shape))
+            recorder.run(*empty_inputs(graph, inputs).values())
     except Exception as error:
         reason = str(error).partition("\n")[0]  # torch.fx appends the state of its interpreter
-        raise TraceError(
-            f"the generator cannot take an input of shape {shape}: {reason}"
-        ) from error
+        raise TraceError(f"the generator cannot take {describe(inputs)}: {reason}") from error
     return recorder.shapes
+
+
+def describe(inputs: Inputs) -> str:
+    """Inputs in words."""
+    if len(inputs) == 1:
+        return f"an input of shape {next(iter(inputs.values()))}"
+    return f"inputs of shapes {', '.join(f'{name} {shape}' for name, shape in inputs.items())}"
+
+
+def resized(inputs: Inputs, height: int, width: int) -> Inputs:
+    """Inputs of one image of this size, which is that of the first.
+
+    Sides of the others change in proportion; sides of one pixel, and vectors, stay.
+    """
+    old = next(iter(inputs.values()))[2:]
+    return {
+        name: (
+            *(1, *shape[1:2]),
+            *(
+                side if side == 1 else side * new // before
+                for side, before, new in zip(shape[2:], old, (height, width), strict=False)
+            ),
+        )
+        for name, shape in inputs.items()
+    }
+
+
+def with_batch(inputs: Inputs, count: int) -> Inputs:
+    """The same inputs of so many images."""
+    return {name: (count, *shape[1:]) for name, shape in inputs.items()}
+
+
+T = TypeVar("T")
+
+
+def call_with(inputs: Mapping[str, T]) -> tuple[tuple[T, ...], dict[str, T]]:
+    """What to call a forward with: one input has no need of its name."""
+    return (tuple(inputs.values()), {}) if len(inputs) == 1 else ((), dict(inputs))
+
+
+def empty_inputs(module: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """Inputs without values by name, see `empty_input`."""
+    return {name: empty_input(module, shape) for name, shape in inputs.items()}
 
 
 def empty_input(module: nn.Module, shape: Shape) -> Tensor:

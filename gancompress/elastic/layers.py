@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from gancompress.elastic.graph import empty_input
+from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
 from gancompress.errors import CheckpointError
 
 
@@ -76,13 +76,14 @@ def width_free_twin(module: nn.Module) -> nn.Module:
     return twin
 
 
-def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[int, ...]) -> None:
+def fit(module: nn.Module, tensors: Mapping[str, Tensor], example: Example) -> None:
     """Give a module these parameters and buffers, and every layer the widths that follow.
 
     Args:
         module: Changed in place.
         tensors: All parameters and buffers by name; shapes may be narrower than the module's.
-        example_shape: (N, C, H, W) of an input that it accepts, to set norms without parameters.
+        example: The shape (N, C, H, W) of an input that it accepts, or that of each by name, to set
+            norms without parameters.
 
     Raises:
         CheckpointError: A name is missing or unknown, or the widths do not fit together.
@@ -111,7 +112,7 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], example_shape: tuple[i
     for name, layer in module.named_modules():
         _fit_layer(layer)
         _check_layer(layer, name)
-    _fit_norms(module, example_shape)
+    _fit_norms(module, inputs_of(module, example))
 
 
 def _fit_layer(layer: nn.Module) -> None:
@@ -152,7 +153,7 @@ def _check_layer(layer: nn.Module, name: str) -> None:
             raise CheckpointError(f"{name}.weight has kernel {kernel}, not {layer.kernel_size}")
 
 
-def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
+def _fit_norms(module: nn.Module, inputs: Inputs) -> None:
     """Run on shapes alone; a norm without parameters takes its width from what it is given."""
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -167,7 +168,7 @@ def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     training = module.training
     try:
-        _run_on_shapes(module.eval(), example_shape)
+        _run_on_shapes(module.eval(), inputs)
     except Exception as error:
         raise CheckpointError(f"the widths of these tensors do not fit together: {error}") from None
     finally:
@@ -177,13 +178,15 @@ def _fit_norms(module: nn.Module, example_shape: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-def _run_on_shapes(module: nn.Module, example_shape: tuple[int, ...]) -> None:
+def _run_on_shapes(module: nn.Module, inputs: Inputs) -> None:
     """Run the forward without computing anything."""
-    x = empty_input(module, example_shape)
+    empty = empty_inputs(module, inputs)
+    args, kwargs = call_with({name: x.to("meta") for name, x in empty.items()})
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     try:
-        functional_call(module, on_meta, (x.to("meta"),))
+        functional_call(module, on_meta, args, kwargs)
     except Exception:  # some forwards use tensors that are no parameters: slower, but takes those
         with FakeTensorMode(allow_non_fake_inputs=True):
-            module(x)
+            args, kwargs = call_with(empty)
+            module(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gancompress.elastic.costs import CostModel
+from gancompress.elastic.graph import with_batch
 from gancompress.elastic.layers import fit, width_free_twin
 from gancompress.elastic.parts import narrow
 from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
@@ -32,7 +33,8 @@ class Supernet(nn.Module):
 
     Args:
         generator: Any module that `torch.fx` can trace.
-        example_input: (N, C, H, W), used for its shape.
+        example_input: (N, C, H, W), used for its shape; of a generator of several inputs each of
+            them, by the names of its forward's arguments.
         widths: Candidate fractions of every group's full width.
         divisor: Candidates are rounded to multiples of this many channels.
         ties: Groups that share a dimension of the space.
@@ -46,7 +48,7 @@ class Supernet(nn.Module):
     def __init__(
         self,
         generator: nn.Module,
-        example_input: Tensor,
+        example_input: Tensor | Mapping[str, Tensor],
         widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
         divisor: int = 8,
         *,
@@ -55,8 +57,12 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.generator = generator
-        self.example_shape = tuple(example_input.shape)
-        self.traced: Traced = trace(generator, self.example_shape)
+        self.traced: Traced = trace(
+            generator,
+            {name: tuple(tensor.shape) for name, tensor in example_input.items()}
+            if isinstance(example_input, Mapping)
+            else tuple(example_input.shape),
+        )
         self.space = space or make_space(self.traced.groups, widths, divisor, ties)
         self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
 
@@ -66,21 +72,26 @@ class Supernet(nn.Module):
         self._twin[0].train(mode)
         return self
 
-    def forward(self, x: Tensor, subnet: Subnet) -> Tensor:
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape (N, C, H, W) of an image that it accepts, its first input."""
+        return next(iter(self.traced.inputs.values()))
+
+    def forward(self, x: Tensor | Mapping[str, Tensor], subnet: Subnet) -> Tensor:
         """Translate images with one subnet.
 
         Args:
-            x: (N, C, H, W) in [-1, 1].
+            x: (N, C, H, W) in [-1, 1], or all inputs by name.
             subnet: Which one.
 
         Returns:
             (N, C_out, H, W) in [-1, 1].
         """
-        out: Tensor = functional_call(self._twin[0], self.narrowed(subnet), (x,))
+        out: Tensor = functional_call(self._twin[0], self.narrowed(subnet), *_arguments(x))
         return out
 
     def with_features(
-        self, x: Tensor, subnet: Subnet, layers: Iterable[str]
+        self, x: Tensor | Mapping[str, Tensor], subnet: Subnet, layers: Iterable[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The output, and the activations of some layers (N, C, H, W) by module name."""
         with capture(self._twin[0], layers) as features:
@@ -103,13 +114,13 @@ class Supernet(nn.Module):
         """
         with torch.no_grad():
             small = copy.deepcopy(self.generator)
-            fit(small, self.narrowed(subnet), (1, *self.example_shape[1:]))
+            fit(small, self.narrowed(subnet), with_batch(self.traced.inputs, 1))
         return small.train(self.training)
 
     @cached_property
     def costs(self) -> CostModel:
         """Closed-form costs of many subnets at once; `macs` and `num_parameters` are for one."""
-        return CostModel(self.generator, self.traced, self.space, self.example_shape[1])
+        return CostModel(self.generator, self.traced, self.space)
 
     def macs(self, subnet: Subnet, size: int | tuple[int, int], paper: bool = False) -> int:
         """Multiply-accumulates for one image.
@@ -126,6 +137,11 @@ class Supernet(nn.Module):
         """Number of parameters of a subnet."""
         self.space.check(subnet)
         return int(self.costs.parameter_polynomial(subnet.values))
+
+
+def _arguments(x: Tensor | Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """What a forward is called with."""
+    return ((), dict(x)) if isinstance(x, Mapping) else ((x,), {})
 
 
 class capture:  # noqa: N801  # used like a function

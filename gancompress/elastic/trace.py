@@ -10,12 +10,16 @@ from torch import Tensor, fx, nn
 
 from gancompress.elastic.channels import Channels, Dims, Layout
 from gancompress.elastic.graph import (
+    Example,
+    Inputs,
     Operation,
-    Shape,
     Shapes,
+    inputs_of,
     module_of,
     record_shapes,
+    resized,
     trace_graph,
+    with_batch,
 )
 from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.rules import FUNCTION_RULES, METHOD_RULES, MODULE_RULES
@@ -28,6 +32,7 @@ class Traced:
 
     Attributes:
         graph: The traced generator.
+        inputs: Shapes of its inputs by name.
         groups: Channel groups in order of execution.
         parameters: For each parameter and buffer with an elastic dimension, the parts of every
             dimension; None where the length is fixed.
@@ -36,30 +41,32 @@ class Traced:
     """
 
     graph: fx.GraphModule
+    inputs: Inputs
     groups: tuple[Group, ...]
     parameters: dict[str, tuple[Parts | None, ...]]
     operations: tuple[tuple[Operation, Parts, Parts], ...]
     outputs: dict[str, Parts]
 
-    def shapes(self, channels: int, height: int, width: int) -> Shapes:
+    def shapes(self, height: int, width: int) -> Shapes:
         """Shapes of all values for one image."""
-        return record_shapes(self.graph, (1, channels, height, width))
+        return record_shapes(self.graph, resized(self.inputs, height, width))
 
 
-def trace(generator: nn.Module, example_shape: Shape) -> Traced:
+def trace(generator: nn.Module, example: Example) -> Traced:
     """Find the channel groups of a generator.
 
     Args:
         generator: Any module whose forward `torch.fx` can trace.
-        example_shape: (N, C, H, W) of an input that it accepts.
+        example: The shape (N, C, H, W) of an input that it accepts, or that of each by name.
 
     Raises:
         TraceError: The forward cannot be traced, or an operation on elastic channels is unknown;
             the message names the module.
     """
     _refuse_parametrizations(generator)
-    graph = trace_graph(generator)
-    walk = Walk(graph, record_shapes(graph, (2, *example_shape[1:])))
+    inputs = inputs_of(generator, example)
+    graph = trace_graph(generator, inputs)
+    walk = Walk(graph, inputs)
     for node in graph.graph.nodes:
         walk.visit(node)
     return walk.result()
@@ -81,12 +88,13 @@ class Walk:
 
     Args:
         graph: The traced generator.
-        shapes: Shapes of all values for a batch of two.
+        inputs: Shapes of its inputs by name.
     """
 
-    def __init__(self, graph: fx.GraphModule, shapes: Shapes) -> None:
+    def __init__(self, graph: fx.GraphModule, inputs: Inputs) -> None:
         self.graph = graph
-        self.shapes = shapes
+        self.inputs = inputs
+        self.shapes = record_shapes(graph, with_batch(inputs, 2))
         self.channels = Channels()
         self.dims: dict[fx.Node, Dims] = {}
         self.parameters: dict[str, Dims] = {}
@@ -242,6 +250,7 @@ class Walk:
         parameters = {name: self._elastic_dims(dims) for name, dims in self.parameters.items()}
         return Traced(
             graph=self.graph,
+            inputs=self.inputs,
             groups=tuple(groups.values()),
             parameters={name: dims for name, dims in parameters.items() if any(dims)},
             operations=tuple(operations),

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gancompress.checkpoint.files import write_atomic
+from gancompress.elastic.graph import Example, call_with, inputs_of, resized, with_batch
 from gancompress.errors import ExportError
 from gancompress.hashes import ROOM, SEAL, sealed
 from gancompress.runtimes.interface import HEADER
@@ -30,7 +31,7 @@ def write_onnx(path: Path, model: onnx.ModelProto) -> None:
 
 
 def onnx_model(
-    module: nn.Module, channels: int, stride: int, header: dict[str, Any]
+    module: nn.Module, example: Example, stride: int, header: dict[str, Any]
 ) -> onnx.ModelProto:
     """A generator as ONNX: any batch, any H and W that `stride` divides, float32 [-1, 1].
 
@@ -38,7 +39,8 @@ def onnx_model(
 
     Args:
         module: The generator, in evaluation mode, on the CPU.
-        channels: Of its input.
+        example: The shape (N, C, H, W) of an input that it accepts; of several inputs that of each
+            by name, which their inputs in the graph have as well.
         stride: What H and W must be multiples of.
         header: JSON facts kept in the file's metadata.
 
@@ -46,18 +48,29 @@ def onnx_model(
         ExportError: torch.onnx cannot follow the generator.
     """
     # two different sides, so that the exporter does not take them for one symbol
-    example = torch.zeros(2, channels, 2 * max(stride, 16), 3 * max(stride, 16))
-    dynamic = {index: torch.export.Dim.DYNAMIC for index in (0, 2, 3)}
+    sides = (2 * max(stride, 16), 3 * max(stride, 16))
+    inputs = with_batch(resized(inputs_of(module, example), *sides), 2)
+    names = [INPUT] if len(inputs) == 1 else list(inputs)
+    dynamic = {
+        name: {
+            index: torch.export.Dim.DYNAMIC
+            for index, side in enumerate(shape)
+            if index != 1 and side > 1
+        }
+        for name, shape in inputs.items()
+    }
+    args, kwargs = call_with({name: torch.zeros(shape) for name, shape in inputs.items()})
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,
-                (example,),
-                input_names=[INPUT],
+                args,
+                kwargs=kwargs,
+                input_names=names,
                 output_names=[OUTPUT],
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=tuple(dynamic.values()) if args else dynamic,
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

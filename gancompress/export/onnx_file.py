@@ -40,7 +40,7 @@ def make_graph(
         calls = {str(number): lambda run=run: run(x) for number, run in enumerate(runs)}
         return time_calls(calls, ROUNDS).compare("0", "1")
 
-    plain = change(onnx_model(network.module, network.input.channels, network.stride, job.header))
+    plain = change(onnx_model(network.module, network.example_shape, network.stride, job.header))
     model, trials = rewrite(plain, network.stride, options.rewrite, compare)
     if options.weights != "float32":
         model = with_narrow_weights(model, options.weights)

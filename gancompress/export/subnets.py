@@ -77,8 +77,8 @@ class OnnxSubnets:
         return self._export(self.net.extract(subnet).eval())
 
     def _export(self, module: torch.nn.Module) -> Any:
-        channels = self.net.example_shape[1]
-        model = onnx_model(copy.deepcopy(module).eval(), channels, self.stride, {})
+        inputs = self.net.traced.inputs
+        model = onnx_model(copy.deepcopy(module).eval(), inputs, self.stride, {})
         del model.graph.value_info[:]
         layers = sum(node.op_type in LAYERS for node in model.graph.node)
         if layers != len(self.net.traced.operations):
