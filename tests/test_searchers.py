@@ -159,7 +159,7 @@ def test_genes_know_every_subnet_of_a_space() -> None:
     indices = np.arange(space.size)
     genomes = space.genomes_at(indices)
     places = genes.places(genomes)
-    assert (genes.widths(places) == genomes).all()
+    assert (genes.values(places) == genomes).all()
     assert (genes.indices(places) == indices).all()
     around = {tuple(row) for row in genes.neighbours(np.array([[0, 1, 3]])).tolist()}
     assert around == {(1, 1, 3), (0, 0, 3), (0, 2, 3), (0, 1, 2)}

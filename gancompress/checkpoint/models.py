@@ -13,7 +13,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from gancompress.checkpoint.network import WEIGHTS_NAMES, Network, as_supernet, load_network
+from gancompress.checkpoint.network import (
+    WEIGHTS_NAMES,
+    Network,
+    as_supernet,
+    describe_subnet,
+    load_network,
+)
 from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions, build
 from gancompress.data import Splits, load_split, make_splits, spread, to_float
@@ -61,6 +67,7 @@ def load_model(
             network.module = calibrated(net, chosen, calibration_images(path, net.generator))
         else:
             network.module = net.extract(chosen).eval()
+        network.description = describe_subnet(network.description, net, chosen)
         network.header = {**network.header, "subnet": str(chosen)}
     elif subnet is not None:
         raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")

@@ -26,7 +26,15 @@ from gancompress.checkpoint.foreign import (
 )
 from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.data import RGB, ImageKind, image_kind, kind_of_channels
-from gancompress.elastic import DIMENSIONS, Dimension, SearchSpace, Supernet, fit
+from gancompress.elastic import (
+    DIMENSIONS,
+    Dimension,
+    SearchSpace,
+    Subnet,
+    Supernet,
+    fit,
+    reduced_copy,
+)
 from gancompress.elastic.graph import empty_input
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
@@ -47,7 +55,8 @@ class Network:
 
     Attributes:
         module: The generator, in evaluation mode.
-        description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`.
+        description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`,
+            with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`).
         stride: What H and W of its inputs must be multiples of.
         source: Where it came from.
         header: Whatever else its file says.
@@ -105,7 +114,9 @@ def build_network(description: Json, source: str, header: Json | None = None) ->
                 f"not one from {kinds[0]} to {kinds[1]}"
             )
         module = build_generator(options)
-        return Network(module.eval(), description, family.stride, source, header, *kinds)
+        return _without_branches(
+            Network(module.eval(), description, family.stride, source, header, *kinds)
+        )
     if "module" in description:
         module = call_factory(description["module"])
         stride = getattr(module, "stride", None)
@@ -113,8 +124,31 @@ def build_network(description: Json, source: str, header: Json | None = None) ->
         taken, made = header_kinds(header, source)
         if "outputs" not in header:
             made = _made(module, example_shape(taken.channels, stride))
-        return Network(module.eval(), description, stride, source, header, taken, made)
+        return _without_branches(
+            Network(module.eval(), description, stride, source, header, taken, made)
+        )
     raise CheckpointError(f"{source} does not say which network its tensors belong to")
+
+
+def _without_branches(network: Network) -> Network:
+    """The network without what its description leaves out.
+
+    Raises:
+        CheckpointError: There is no such branch.
+    """
+    dropped = network.description.get("dropped", [])
+    if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
+        raise CheckpointError(f"{network.source}: 'dropped' of its network is not a list of names")
+    if dropped:
+        module = reduced_copy(network.module, dropped, network.example_shape)
+        network.module = module.eval()
+    return network
+
+
+def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
+    """How to build an extracted subnet of the network that this describes."""
+    dropped = sorted(net.space.dropped(subnet))
+    return {**description, "dropped": dropped} if dropped else description
 
 
 def _made(module: nn.Module, shape: tuple[int, ...]) -> ImageKind:
@@ -287,7 +321,7 @@ def described(
     # who names another one than the file does has moved it
     named = asked if asked in trusted else factory or next(iter(trusted), "")
     if named:
-        return {"module": named}
+        return {**description, "module": named}
     advice = f"\n  If it is yours, name it: --module {asked}" if FACTORY.fullmatch(asked) else ""
     raise CheckpointError(
         f"{source} asks for the function {asked[:80]!a}, but no file decides which code is "
@@ -407,11 +441,15 @@ def read_space(content: Json) -> SearchSpace:
 
 def _read_dimension(content: Json) -> Dimension:
     """A dimension; the first files knew widths alone, whose members they called groups."""
-    facts = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+    facts = {key: _frozen(value) for key, value in content.items()}
     kind: Any = lookup(DIMENSIONS, str(facts.pop("kind", "width")), "kind of dimension")
     members = facts.pop("groups", None) or facts.pop("members")
     made: Dimension = kind(members, **facts)
     return made
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, Network]:

@@ -42,7 +42,7 @@ def _dry_run(context: Context, options: CompressOptions) -> None:
     context.say(dump_options(options))
     context.say("\n".join(describe_splits(options.teacher or options.supernet)))
     context.say(
-        f"{net.space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
+        f"{net.space.distinct:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
         f"{size}x{size}"
     )
     context.result(options.model_dump(mode="json"))

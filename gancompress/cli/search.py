@@ -32,7 +32,7 @@ def run_search(context: Context) -> None:
         context.say(dump_options(options))
         context.say(_describe_split(options))
     context.say(
-        f"{space.size:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
+        f"{space.distinct:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
         f"{size}x{size}; budgets {', '.join(budget.label for budget in plan.budgets)}"
     )
     if context.args.dry_run:
@@ -43,7 +43,7 @@ def run_search(context: Context) -> None:
             )
         context.result(
             {
-                "size": space.size,
+                "size": space.distinct,
                 "macs": [int(low), int(high)],
                 "budgets": {str(budget): budget.limit for budget in plan.budgets},
             }

@@ -105,10 +105,10 @@ def _dry_run(
     if net is not None:
         low, high = (net.macs(s, size) for s in (net.space.smallest(), net.space.largest()))
         lines.append(
-            f"student: {net.space.size:,} subnets from {net.space.smallest()} "
+            f"student: {net.space.distinct:,} subnets from {net.space.smallest()} "
             f"({format_count(low)} MACs) to {net.space.largest()} ({format_count(high)} MACs)"
         )
-        facts["space"] = {"size": net.space.size, "macs": [low, high]}
+        facts["space"] = {"size": net.space.distinct, "macs": [low, high]}
     traced = costs.model.traced
     shapes = traced.shapes(size, size)
     for op, _, _ in traced.operations:

@@ -10,6 +10,7 @@ from torch import fx, nn
 from gancompress.elastic import Parts, Supernet
 from gancompress.elastic.costs import Size
 from gancompress.elastic.graph import Operation, Shapes
+from gancompress.errors import ConfigError
 
 SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 """Modules that do nothing at inference."""
@@ -61,8 +62,14 @@ def plan_of(net: Supernet, size: Size) -> Plan:
         size: Of the image.
 
     Raises:
+        ConfigError: Subnets differ in depth: not all have the same steps.
         TraceError: The generator does not accept this size.
     """
+    if any(dimension.dropped(dimension.least) for dimension in net.space.dimensions):
+        raise ConfigError(
+            "latency tables are for subnets of one depth, and this supernet has several\n"
+            "  Search with --macs or --params, and measure the subnets found: gancompress profile."
+        )
     height, width = (size, size) if isinstance(size, int) else size
     traced = net.traced
     shapes = traced.shapes(height, width)

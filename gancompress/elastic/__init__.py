@@ -4,18 +4,21 @@ Nothing here knows a particular model.
 """
 
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
+from gancompress.elastic.candidates import Tie, make_space, with_depths
 from gancompress.elastic.costs import CostModel, NetworkCosts
-from gancompress.elastic.dimensions import DIMENSIONS, Dimension, Width
+from gancompress.elastic.dimensions import DIMENSIONS, Depth, Dimension, Width
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.sorting import channel_importance, sort_channels
-from gancompress.elastic.space import Genomes, SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.space import Genomes, SearchSpace, Subnet
+from gancompress.elastic.structure import reduced_copy
 from gancompress.elastic.supernet import Supernet, capture
 from gancompress.elastic.trace import Traced, trace
 
 __all__ = [
     "DIMENSIONS",
     "CostModel",
+    "Depth",
     "Dimension",
     "Genomes",
     "Group",
@@ -34,6 +37,8 @@ __all__ = [
     "fit",
     "make_space",
     "ready_subnet",
+    "reduced_copy",
     "sort_channels",
     "trace",
+    "with_depths",
 ]

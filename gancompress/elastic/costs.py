@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gancompress.elastic.branches import ALWAYS, is_kept
 from gancompress.elastic.graph import Example
 from gancompress.elastic.parts import Parts
 from gancompress.elastic.space import Genomes, SearchSpace
@@ -77,9 +79,12 @@ class CostModel:
     def __init__(self, generator: nn.Module, traced: Traced, space: SearchSpace) -> None:
         self.traced = traced
         self.space = space
-        self.parameter_polynomial = Polynomial.of(self._count_parameters(generator))
-        self.byte_polynomial = Polynomial.of(self._count_bytes(generator))
-        self._macs: dict[tuple[int, int, bool], Polynomial] = {}
+        self._parameters = [(n, t.shape) for n, t in generator.named_parameters()]
+        self._state = [
+            (n, t.shape, 4 if t.is_floating_point() else t.element_size())
+            for n, t in _state(generator)
+        ]
+        self._polynomials: dict[Hashable, Polynomial] = {}
 
     def params(self, genomes: Genomes) -> Genomes:
         """Number of parameters (without buffers).
@@ -101,7 +106,7 @@ class CostModel:
             SpaceError: A genome does not belong to the space, or a cost exceeds 64 bits.
             TraceError: The generator does not accept this size.
         """
-        return self._evaluate(self.mac_polynomial(size, paper), genomes)
+        return self._evaluate(partial(self.mac_polynomial, size, paper), genomes)
 
     def weight_bytes(self, genomes: Genomes) -> Genomes:
         """Bytes of all tensors of the state in a safetensors file, without the file's header.
@@ -111,30 +116,63 @@ class CostModel:
         """
         return self._evaluate(self.byte_polynomial, genomes)
 
-    def mac_polynomial(self, size: Size, paper: bool = False) -> Polynomial:
-        """See `macs`; computed once for every size."""
+    def mac_polynomial(
+        self, size: Size, paper: bool = False, dropped: frozenset[str] = frozenset()
+    ) -> Polynomial:
+        """See `macs`; of subnets that leave out these branches."""
         height, width = (size, size) if isinstance(size, int) else size
-        key = (height, width, paper)
-        if key not in self._macs:
-            shapes = self.traced.shapes(height, width)
-            total: Terms = {}
-            for op, ins, outs in self.traced.operations:
+
+        def count() -> Terms:
+            traced, total = self.traced.reduced(dropped), dict[tuple[int, ...], int]()
+            shapes = traced.shapes(height, width)
+            for op, ins, outs in traced.operations:
                 weights = self._channels(outs)
                 if op.kind != "depthwise":
                     weights = _multiply(weights, self._channels(ins))
                 _add(total, weights, op.kernel * op.positions(shapes, paper))
-            self._macs[key] = Polynomial.of(total)
-        return self._macs[key]
+            return total
 
-    def _evaluate(self, polynomial: Polynomial, genomes: Genomes) -> Genomes:
+        return self._once(("macs", height, width, paper, dropped), count)
+
+    def parameter_polynomial(self, dropped: frozenset[str] = frozenset()) -> Polynomial:
+        """See `params`; of subnets that leave out these branches."""
+
+        def count() -> Terms:
+            total: Terms = {}
+            for name, shape in self._parameters:
+                _add(total, self._elements(name, shape, dropped))
+            return total
+
+        return self._once(("params", dropped), count)
+
+    def byte_polynomial(self, dropped: frozenset[str] = frozenset()) -> Polynomial:
+        """See `weight_bytes`; of subnets that leave out these branches."""
+
+        def count() -> Terms:
+            total: Terms = {}
+            for name, shape, width in self._state:
+                _add(total, self._elements(name, shape, dropped), width)
+            return total
+
+        return self._once(("bytes", dropped), count)
+
+    def _once(self, key: Hashable, count: Callable[[], Terms]) -> Polynomial:
+        if key not in self._polynomials:
+            self._polynomials[key] = Polynomial.of(count())
+        return self._polynomials[key]
+
+    def _evaluate(self, polynomial: Callable[..., Polynomial], genomes: Genomes) -> Genomes:
+        """The value for each row, by the polynomial of what it leaves out."""
         self.space.check_genomes(genomes)
-        most = polynomial([dimension.full for dimension in self.space.dimensions])
+        most = polynomial()([dimension.full for dimension in self.space.dimensions])
         if most > LARGEST:  # coefficients are natural numbers: no subnet costs more
             raise SpaceError(f"a cost of up to {most:.3g} exceeds 64 bits: take a smaller image")
         result = np.empty(len(genomes), np.int64)
         for start in range(0, len(genomes), CHUNK):
-            rows = slice(start, start + CHUNK)
-            result[rows] = polynomial(list(np.ascontiguousarray(genomes[rows].T)))
+            chunk, values = genomes[start : start + CHUNK], result[start : start + CHUNK]
+            for dropped, rows in self.space.structures(chunk):
+                columns = list(np.ascontiguousarray(chunk[rows].T))
+                values[rows] = polynomial(dropped=dropped)(columns)
         return result
 
     def _channels(self, parts: Parts) -> Terms:
@@ -142,25 +180,14 @@ class CostModel:
         terms: Terms = {(): constant} if constant else {}
         return terms | {(gene,): factor for gene, factor in factors.items()}
 
-    def _elements(self, name: str, tensor: Tensor) -> Terms:
-        dims = self.traced.parameters.get(name) or (None,) * tensor.ndim
+    def _elements(self, name: str, shape: torch.Size, dropped: frozenset[str]) -> Terms:
+        if not is_kept(self.traced.needs.tensors.get(name, ALWAYS), dropped):
+            return {}
+        dims = self.traced.reduced(dropped).parameters.get(name) or (None,) * len(shape)
         terms: Terms = {(): 1}
-        for parts, length in zip(dims, tensor.shape, strict=True):
+        for parts, length in zip(dims, shape, strict=True):
             terms = _multiply(terms, self._channels(parts or Parts((length,))))
         return terms
-
-    def _count_parameters(self, generator: nn.Module) -> Terms:
-        total: Terms = {}
-        for name, tensor in generator.named_parameters():
-            _add(total, self._elements(name, tensor))
-        return total
-
-    def _count_bytes(self, generator: nn.Module) -> Terms:
-        total: Terms = {}
-        for name, tensor in _state(generator):
-            width = 4 if tensor.is_floating_point() else tensor.element_size()
-            _add(total, self._elements(name, tensor), width)
-        return total
 
 
 class NetworkCosts:
@@ -180,12 +207,12 @@ class NetworkCosts:
     @property
     def params(self) -> int:
         """Number of parameters (without buffers)."""
-        return int(self.model.parameter_polynomial(()))
+        return int(self.model.parameter_polynomial()(()))
 
     @property
     def weight_bytes(self) -> int:
         """See `CostModel.weight_bytes`."""
-        return int(self.model.byte_polynomial(()))
+        return int(self.model.byte_polynomial()(()))
 
     def macs(self, size: Size, paper: bool = False) -> int:
         """Multiply-accumulates for one image; see `CostModel.macs`."""

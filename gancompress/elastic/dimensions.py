@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 from gancompress.errors import SpaceError
+
+Uses: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
+"""Cases, in any of which a dimension matters: positions of other dimensions and their least value,
+all of which must be reached."""
+
+ALWAYS: Uses = ((),)
 
 
 @dataclass(frozen=True)
@@ -18,14 +24,17 @@ class Dimension:
         members: What follows it; what these are depends on the kind.
         full: The value of the generator itself.
         choices: Candidates, ascending; the last makes the largest network.
+        uses: When it matters; in all other subnets its value is 0.
     """
 
     members: tuple[str, ...]
     full: int
     choices: tuple[int, ...]
+    uses: Uses = field(default=ALWAYS, kw_only=True)
 
     kind: ClassVar[str]
     plural: ClassVar[str]  # of the kind, for messages
+    letter: ClassVar[str]  # before its values in the text form of a subnet
     least: ClassVar[int] = 1  # value
 
     def __post_init__(self) -> None:
@@ -40,6 +49,10 @@ class Dimension:
         """Channels of each group that it narrows, proportional to the value."""
         return {}
 
+    def dropped(self, value: int) -> frozenset[str]:
+        """Branches that it leaves out."""
+        return frozenset()
+
 
 @dataclass(frozen=True)
 class Width(Dimension):
@@ -53,11 +66,29 @@ class Width(Dimension):
 
     kind: ClassVar[str] = "width"
     plural: ClassVar[str] = "widths"
+    letter: ClassVar[str] = ""
 
     def channels(self, value: int) -> dict[str, int]:
         """See `Dimension`."""
         return dict.fromkeys(self.members, value * self.unit)
 
 
-DIMENSIONS: dict[str, type[Dimension]] = {kind.kind: kind for kind in (Width,)}
+@dataclass(frozen=True)
+class Depth(Dimension):
+    """Branches of one stage (see `find_stages`); a subnet has the first members.
+
+    Source: Cai et al., Once-for-All, ICLR 2020, section 3.3.
+    """
+
+    kind: ClassVar[str] = "depth"
+    plural: ClassVar[str] = "depths"
+    letter: ClassVar[str] = "d"
+    least: ClassVar[int] = 0
+
+    def dropped(self, value: int) -> frozenset[str]:
+        """See `Dimension`."""
+        return frozenset(self.members[value:])
+
+
+DIMENSIONS: dict[str, type[Dimension]] = {kind.kind: kind for kind in (Width, Depth)}
 """Kinds of dimensions by name."""

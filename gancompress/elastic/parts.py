@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,11 @@ class Parts:
         """Whether a group is among the segments."""
         return any(isinstance(segment, Group) for segment in self.segments)
 
+    def without(self, groups: Collection[str]) -> Parts:
+        """What is left where some groups are gone."""
+        gone = [s for s in self.segments if isinstance(s, Group) and s.name in groups]
+        return Parts(tuple(s for s in self.segments if s not in gone)) if gone else self
+
     def _places(self) -> Iterator[tuple[Group | None, int, int]]:
         """Group, start and full length of every segment."""
         start = 0
@@ -58,10 +63,11 @@ class Parts:
             dim: The dimension.
             channels: How many stay, by group; all of those that are not named.
         """
-        pieces = [
-            tensor.narrow(dim, start, channels.get(group.name, size) if group else size)
+        kept = [
+            (start, channels.get(group.name, size) if group else size)
             for group, start, size in self._places()
         ]
+        pieces = [tensor.narrow(dim, start, count) for start, count in kept if count]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
     def terms(self, genes: Mapping[str, tuple[int, int]]) -> tuple[int, dict[int, int]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gancompress.elastic.dimensions import Dimension, Width
-from gancompress.elastic.parts import Group, Parts
+from gancompress.elastic.dimensions import ALWAYS, DIMENSIONS, Dimension, Width
+from gancompress.elastic.parts import Parts
 from gancompress.errors import SpaceError
 
 Genomes: TypeAlias = npt.NDArray[np.int64]
 """Many subnets as one array: a row for each, with its value for each dimension."""
+
+_PART = re.compile(r"([a-z]?)(-?\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,19 @@ class Subnet:
     """One choice for each dimension of a search space.
 
     Its text form is the published config string where the space has that form:
-    `16_16_32_16_32_32_16_16`.
+    `16_16_32_16_32_32_16_16`. Values that are no widths have a letter: `16_16_32_0_d6`.
 
     Attributes:
         values: The chosen value for each dimension (see `Dimension`) of the space.
+        letters: Of the dimensions; none at all where all are widths.
     """
 
     values: tuple[int, ...]
+    letters: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
-        return "_".join(map(str, self.values))
+        letters = self.letters or ("",) * len(self.values)
+        return "_".join(f"{a}{value}" for a, value in zip(letters, self.values, strict=True))
 
     @classmethod
     def of_text(cls, text: str) -> Subnet:
@@ -44,15 +50,11 @@ class Subnet:
         Raises:
             ValueError: It is no text form.
         """
-        return cls(tuple(int(part) for part in text.strip().split("_")))
-
-
-@dataclass(frozen=True)
-class Tie:
-    """Groups that share one dimension, counted in units of `unit` channels."""
-
-    groups: tuple[str, ...]
-    unit: int = 1
+        parts = [_PART.fullmatch(part) for part in text.strip().split("_")]
+        if not all(parts):
+            raise ValueError(f"'{text}' is no subnet")
+        pairs = [(part[1], int(part[2])) for part in parts if part]
+        return cls(tuple(v for _, v in pairs), tuple(a for a, _ in pairs))
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class SearchSpace:
     """All subnets.
 
     Attributes:
-        dimensions: The elastic numbers in order of execution.
-        forms: Shorter text forms: for a number of widths, the position that each dimension takes
-            its width from (the 6-number form has one width for all residual blocks).
+        dimensions: The elastic numbers: widths in order of execution, then those of other kinds.
+        forms: Shorter text forms: for a number of widths, the position that each width is taken
+            from (the 6-number form has one width for all residual blocks).
     """
 
     dimensions: tuple[Dimension, ...]
@@ -70,8 +72,26 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """Number of subnets."""
+        """Number of rows of candidates; one subnet may have several, see `canonical`."""
         return math.prod(len(d.choices) for d in self.dimensions)
+
+    @cached_property
+    def distinct(self) -> int:
+        """Number of subnets."""
+        deciding = sorted({gene for d in self.dimensions for case in d.uses for gene, _ in case})
+        total = 0
+        for values in itertools.product(*(self.dimensions[gene].choices for gene in deciding)):
+            row = np.ones((1, len(self)), np.int64)
+            row[0, deciding] = values
+            used = self.used(row)[0]
+            lowest = (self.dimensions[gene].choices[0] for gene in deciding)
+            if all(
+                used[gene] or value == least
+                for gene, value, least in zip(deciding, values, lowest, strict=True)
+            ):
+                others = (n for n, d in enumerate(self.dimensions) if used[n] and n not in deciding)
+                total += math.prod(len(self.dimensions[n].choices) for n in others)
+        return total
 
     def __len__(self) -> int:
         return len(self.dimensions)
@@ -79,49 +99,89 @@ class SearchSpace:
     def __iter__(self) -> Iterator[Subnet]:
         """Every subnet, the smallest first."""
         for values in itertools.product(*(d.choices for d in self.dimensions)):
-            yield Subnet(values)
+            subnet = self.subnet(values)
+            if all(
+                value == own or (own == 0 and value == d.choices[0])
+                for value, own, d in zip(values, subnet.values, self.dimensions, strict=True)
+            ):
+                yield subnet
 
     def __contains__(self, subnet: object) -> bool:
         """Whether every value is among the candidates."""
         return (
             isinstance(subnet, Subnet)
             and len(subnet.values) == len(self.dimensions)
-            and all(v in d.choices for v, d in zip(subnet.values, self.dimensions, strict=True))
+            and all(
+                value in d.choices if used else value == 0
+                for value, d, used in zip(
+                    subnet.values, self.dimensions, self._used_by(subnet), strict=True
+                )
+            )
         )
 
     def smallest(self) -> Subnet:
         """The first choice everywhere."""
-        return Subnet(tuple(d.choices[0] for d in self.dimensions))
+        return self.subnet(d.choices[0] for d in self.dimensions)
 
     def largest(self) -> Subnet:
         """The last choice everywhere."""
-        return Subnet(tuple(d.choices[-1] for d in self.dimensions))
+        return self.subnet(d.choices[-1] for d in self.dimensions)
 
     def full(self) -> Subnet:
         """The generator itself."""
-        return Subnet(tuple(d.full for d in self.dimensions))
+        return self.subnet(d.full for d in self.dimensions)
 
     def sample(self, rng: random.Random) -> Subnet:
         """Uniform and independent for each dimension."""
-        return Subnet(tuple(rng.choice(d.choices) for d in self.dimensions))
+        return self.subnet(rng.choice(d.choices) for d in self.dimensions)
+
+    @cached_property
+    def _letters(self) -> tuple[str, ...]:
+        letters = tuple(d.letter for d in self.dimensions)
+        return letters if any(letters) else ()
+
+    def subnet(self, values: Iterable[int]) -> Subnet:
+        """The subnet with these values; those of what it leaves out become 0."""
+        row = np.array([*values], np.int64)[None]
+        return Subnet(tuple(self.canonical(row)[0].tolist()), self._letters)
 
     def parse(self, text: str) -> Subnet:
-        """A subnet from its text form.
+        """A subnet from its text form; a kind that is not there is as in the generator itself.
 
         Raises:
-            SpaceError: Not numbers, another count of numbers, or a width out of range.
+            SpaceError: Not numbers, another count of numbers, or a value out of range.
         """
         try:
-            subnet = Subnet.of_text(text)
+            given = Subnet.of_text(text)
         except ValueError:
             raise SpaceError(
                 f"'{text}' is no subnet: numbers joined by '_' are, such as {self.largest()}"
             ) from None
-        count = len(subnet.values)
-        if count != len(self.dimensions) and count in self.forms:
-            subnet = Subnet(tuple(subnet.values[i] for i in self.forms[count]))
+        left: dict[str, list[int]] = {}
+        for letter, value in zip(given.letters, given.values, strict=True):
+            left.setdefault(letter, []).append(value)
+        values = [0] * len(self)
+        for kind in dict.fromkeys(type(d) for d in self.dimensions):
+            places = [n for n, d in enumerate(self.dimensions) if type(d) is kind]
+            own = left.pop(kind.letter, [self.dimensions[n].full for n in places])
+            if len(own) != len(places) and kind is Width and len(own) in self.forms:
+                own = [own[n] for n in self.forms[len(own)]]
+            if len(own) != len(places):
+                raise self._miscounted(given, len(own), len(places), kind.plural)
+            for place, value in zip(places, own, strict=True):
+                values[place] = value
+        for letter, own in left.items():
+            kinds = [kind.plural for kind in DIMENSIONS.values() if kind.letter == letter]
+            raise self._miscounted(given, len(own), 0, kinds[0] if kinds else f"'{letter}'")
+        subnet = self.subnet(values)
         self.check(subnet)
         return subnet
+
+    def _miscounted(self, subnet: Subnet, found: int, wanted: int, what: str) -> SpaceError:
+        return SpaceError(
+            f"subnet {subnet} has {found} {what}, this space has {wanted} (its largest is "
+            f"{self.largest()})"
+        )
 
     def check(self, subnet: Subnet) -> None:
         """Raise unless the subnet can be cut out of the generator.
@@ -132,12 +192,16 @@ class SearchSpace:
             SpaceError: Another count of widths, or a value out of range.
         """
         if len(subnet.values) != len(self.dimensions):
-            raise SpaceError(
-                f"subnet {subnet} has {len(subnet.values)} widths, this space has "
-                f"{len(self.dimensions)} (its largest is {self.largest()})"
-            )
-        for value, dimension in zip(subnet.values, self.dimensions, strict=True):
-            if not dimension.least <= value <= dimension.full:
+            what = "values" if self._letters else "widths"
+            raise self._miscounted(subnet, len(subnet.values), len(self), what)
+        used = self._used_by(subnet)
+        for value, dimension, is_used in zip(subnet.values, self.dimensions, used, strict=True):
+            if not is_used and value:
+                raise SpaceError(
+                    f"subnet {subnet}: {dimension.members[0]} is left out, so its "
+                    f"{dimension.kind} is 0, not {value}"
+                )
+            if is_used and not dimension.least <= value <= dimension.full:
                 raise SpaceError(
                     f"subnet {subnet}: {value} is no {dimension.kind} of {dimension.members[0]}, "
                     f"which has {dimension.least} to {dimension.full}; candidates: "
@@ -151,6 +215,18 @@ class SearchSpace:
         for value, dimension in zip(subnet.values, self.dimensions, strict=True):
             found |= dimension.channels(value)
         return found
+
+    def dropped(self, subnet: Subnet) -> frozenset[str]:
+        """Branches that a subnet leaves out."""
+        self.check(subnet)
+        found: frozenset[str] = frozenset()
+        for value, dimension in zip(subnet.values, self.dimensions, strict=True):
+            found |= dimension.dropped(value)
+        return found
+
+    def _used_by(self, subnet: Subnet) -> list[bool]:
+        used: list[bool] = self.used(np.array(subnet.values, np.int64)[None])[0].tolist()
+        return used
 
     @cached_property
     def _genes(self) -> dict[str, tuple[int, int]]:
@@ -188,7 +264,7 @@ class SearchSpace:
             SpaceError: See `check_genomes`.
         """
         self.check_genomes(genomes)
-        return [Subnet(tuple(row)) for row in genomes.tolist()]
+        return [Subnet(tuple(row), self._letters) for row in genomes.tolist()]
 
     def check_genomes(self, genomes: Genomes) -> None:
         """Raise unless every row can be cut out of the generator.
@@ -204,9 +280,51 @@ class SearchSpace:
         bad = np.zeros(len(genomes), bool)
         for gene, dimension in enumerate(self.dimensions):
             column = genomes[:, gene]
-            bad |= (column < dimension.least) | (column > dimension.full)
+            wrong = (column < dimension.least) | (column > dimension.full)
+            if dimension.uses != ALWAYS:
+                wrong = np.where(self._is_used(gene, genomes), wrong, column != 0)
+            bad |= wrong
         for row in genomes[bad][:1].tolist():
-            self.check(Subnet(tuple(row)))
+            self.check(Subnet(tuple(row), self._letters))
+
+    def _is_used(self, gene: int, genomes: Genomes) -> npt.NDArray[np.bool_]:
+        """In which subnets a dimension matters, (K,)."""
+        used = np.zeros(len(genomes), np.bool_)
+        for case in self.dimensions[gene].uses:
+            reached = np.ones(len(genomes), np.bool_)
+            for other, least in case:
+                reached &= genomes[:, other] >= least
+            used |= reached
+        return used
+
+    def used(self, genomes: Genomes) -> npt.NDArray[np.bool_]:
+        """Which dimensions matter in which subnets, (K, D)."""
+        columns = [self._is_used(gene, genomes) for gene in range(len(self))]
+        return np.stack(columns, axis=1) if columns else np.empty((len(genomes), 0), np.bool_)
+
+    def canonical(self, genomes: Genomes) -> Genomes:
+        """The rows with 0 for what is left out, so that every subnet has one row, (K, D)."""
+        rows = genomes
+        for gene, dimension in enumerate(self.dimensions):
+            if dimension.uses != ALWAYS:
+                rows = genomes.copy() if rows is genomes else rows
+                rows[:, gene] = np.where(self._is_used(gene, genomes), genomes[:, gene], 0)
+        return rows
+
+    def structures(self, genomes: Genomes) -> Iterator[tuple[frozenset[str], Any]]:
+        """Subnets that leave the same branches out together: these branches, and which rows."""
+        deciding = [n for n, d in enumerate(self.dimensions) if d.dropped(d.least)]
+        if not deciding:
+            yield frozenset(), slice(None)
+            return
+        codes = np.zeros(len(genomes), np.int64)
+        for gene in deciding:
+            codes = np.unique(codes, return_inverse=True)[1] * (self.dimensions[gene].full + 1)
+            codes += genomes[:, gene]
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            values = genomes[rows[0]].tolist()
+            yield self.dropped(Subnet(tuple(values), self._letters)), rows
 
     def count_channels(self, parts: Parts, genomes: Genomes) -> Genomes:
         """The length of a tensor's dimension for each of many subnets, (K,)."""
@@ -221,12 +339,12 @@ class SearchSpace:
         genomes = np.empty((count, len(self)), np.int64)
         for gene, dimension in enumerate(self.dimensions):
             genomes[:, gene] = rng.choice(np.array(dimension.choices, np.int64), count)
-        return genomes
+        return self.canonical(genomes)
 
     def genomes_at(self, indices: npt.ArrayLike) -> Genomes:
-        """The subnets at these places of the iteration over the space, (len(indices), D).
+        """The subnets at these places among all rows of candidates, (len(indices), D).
 
-        All subnets piece by piece, or distinct random ones, without a list of them:
+        All rows of candidates piece by piece, or random ones, without a list of them:
         `space.genomes_at(np.arange(start, stop))`, `space.genomes_at(rng.choice(space.size, 100))`.
 
         Args:
@@ -243,49 +361,4 @@ class SearchSpace:
             choices = np.array(self.dimensions[gene].choices, np.int64)
             rest, place = np.divmod(rest, len(choices))
             genomes[:, gene] = choices[place]
-        return genomes
-
-
-def make_space(
-    groups: Sequence[Group],
-    widths: Sequence[float],
-    divisor: int = 8,
-    ties: Sequence[Tie] = (),
-    forms: Mapping[int, tuple[int, ...]] | None = None,
-) -> SearchSpace:
-    """A space whose candidates are fractions of every group's full width.
-
-    Args:
-        groups: Channel groups of the generator.
-        widths: Fractions in (0, 1].
-        divisor: Candidates are rounded to multiples of this many units, at least one such multiple
-            (the full width itself is always itself).
-        ties: Groups that share a dimension; every other group has its own.
-        forms: See `SearchSpace`.
-
-    Raises:
-        SpaceError: A fraction is out of range, or tied groups do not exist or differ in width.
-    """
-    if not widths or any(not 0 < w <= 1 for w in widths):
-        raise SpaceError(f"widths are fractions in (0, 1], not {tuple(widths)}")
-    sizes = {group.name: group.size for group in groups}
-    tied = {name: tie for tie in ties for name in tie.groups}
-    missing = [name for name in tied if name not in sizes]
-    if missing:
-        raise SpaceError(f"no channel group {missing[0]}; there are {', '.join(sizes)}")
-    dimensions: dict[tuple[str, ...], Width] = {}
-    for group in groups:
-        tie = tied.get(group.name, Tie((group.name,)))
-        if len({sizes[name] for name in tie.groups}) > 1 or group.size % tie.unit:
-            raise SpaceError(f"groups {', '.join(tie.groups)} differ in width and cannot be tied")
-        full = group.size // tie.unit
-        choices = tuple(sorted({round_width(full * w, full, divisor) for w in widths}))
-        dimensions.setdefault(tie.groups, Width(tie.groups, full, choices, tie.unit))
-    return SearchSpace(tuple(dimensions.values()), dict(forms or {}))
-
-
-def round_width(width: float, full: int, divisor: int) -> int:
-    """Nearest multiple of `divisor`, at least one, at most the full width."""
-    if width >= full:
-        return full
-    return min(full, max(divisor, int(width / divisor + 0.5) * divisor))
+        return self.canonical(genomes)

@@ -8,22 +8,26 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from gancompress.elastic.branches import is_kept
+from gancompress.elastic.candidates import Tie, make_space, with_depths
 from gancompress.elastic.costs import CostModel
 from gancompress.elastic.graph import with_batch
 from gancompress.elastic.layers import fit, width_free_twin
 from gancompress.elastic.parts import narrow
-from gancompress.elastic.space import SearchSpace, Subnet, Tie, make_space
+from gancompress.elastic.space import SearchSpace, Subnet
+from gancompress.elastic.structure import graph_module, reduce_module
 from gancompress.elastic.trace import Traced, trace
 
 
 class Supernet(nn.Module):
-    """A generator whose channels are widths that can be chosen at every call.
+    """A generator whose widths and depth can be chosen at every call.
 
     The generator stays an ordinary module; its parameters are this module's parameters. A subnet
-    uses the first channels of every group, as views, so gradients reach the shared weights.
+    uses the first channels of every group, as views, so gradients reach the shared weights, and
+    runs without the branches that it leaves out.
 
         net = Supernet(generator, torch.randn(1, 3, 256, 256))
         image = net(x, net.space.sample(random.Random(0)))
@@ -37,8 +41,9 @@ class Supernet(nn.Module):
             them, by the names of its forward's arguments.
         widths: Candidate fractions of every group's full width.
         divisor: Candidates are rounded to multiples of this many channels.
+        depths: Candidate fractions of every stage's branches, such as residual blocks.
         ties: Groups that share a dimension of the space.
-        space: A ready-made space in place of `widths`, `divisor` and `ties`.
+        space: A ready-made space in place of all these.
 
     Raises:
         TraceError: The generator's channels cannot be followed; names the module.
@@ -52,6 +57,7 @@ class Supernet(nn.Module):
         widths: Sequence[float] = (0.25, 0.375, 0.5, 0.75, 1.0),
         divisor: int = 8,
         *,
+        depths: Sequence[float] = (1.0,),
         ties: Sequence[Tie] = (),
         space: SearchSpace | None = None,
     ) -> None:
@@ -63,7 +69,11 @@ class Supernet(nn.Module):
             if isinstance(example_input, Mapping)
             else tuple(example_input.shape),
         )
-        self.space = space or make_space(self.traced.groups, widths, divisor, ties)
+        if space is None:
+            space = make_space(self.traced.groups, widths, divisor, ties)
+            space = with_depths(space, self.traced, depths)
+        self.space = space
+        self._graphs: dict[tuple[frozenset[str], tuple[str, ...]], fx.GraphModule] = {}
         self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
 
     def train(self, mode: bool = True) -> Supernet:
@@ -87,34 +97,83 @@ class Supernet(nn.Module):
         Returns:
             (N, C_out, H, W) in [-1, 1].
         """
-        out: Tensor = functional_call(self._twin[0], self.narrowed(subnet), *_arguments(x))
+        out: Tensor = self._run(x, subnet)
         return out
+
+    def _run(
+        self, x: Tensor | Mapping[str, Tensor], subnet: Subnet, layers: tuple[str, ...] = ()
+    ) -> Any:
+        """The output; with layers (of a subnet that leaves something out) also theirs, by name."""
+        dropped, tensors = self.space.dropped(subnet), self.narrowed(subnet)
+        if not dropped:
+            return functional_call(self._twin[0], tensors, *_arguments(x))
+        key = (dropped, layers)
+        if key not in self._graphs:
+            left = self.traced.reduced(dropped)
+            self._graphs[key] = graph_module(self._twin[0], left, layers)
+        names = self._graphs[key].state_dict().keys()
+        own = {name: tensor for name, tensor in tensors.items() if name in names}
+        return functional_call(self._graphs[key], own, *_arguments(x))
 
     def with_features(
         self, x: Tensor | Mapping[str, Tensor], subnet: Subnet, layers: Iterable[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output, and the activations of some layers (N, C, H, W) by module name."""
+        """The output, and the activations of some layers (N, C, H, W) by module name.
+
+        A layer that the subnet leaves out has none; instead of the sum of a branch that is left
+        out it is the value that the branch would have been added to.
+        """
+        if self.space.dropped(subnet):
+            image, found = self._run(x, subnet, tuple(layers))
+            return image, found
         with capture(self._twin[0], layers) as features:
             out = self(x, subnet)
         return out, features
 
     def narrowed(self, subnet: Subnet) -> dict[str, Tensor]:
-        """All parameters and buffers, narrowed to views of the first channels of every group."""
-        generator = self.generator
+        """Parameters and buffers of a subnet, as views of the first channels of every group."""
+        generator, dropped = self.generator, self.space.dropped(subnet)
         tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
-        channels = self.space.channels(subnet)
+        channels = dict.fromkeys(self.traced.lacks(dropped), 0) | {
+            group: count for group, count in self.space.channels(subnet).items() if count
+        }
+        kept = self.traced.reduced(dropped).parameters
+        for name, needs in self.traced.needs.tensors.items():
+            if not is_kept(needs, dropped):
+                tensors.pop(name, None)
         for name, dims in self.traced.parameters.items():
-            tensors[name] = narrow(tensors[name], dims, channels)
+            if name in kept:
+                tensors[name] = narrow(tensors[name], dims, channels)
         return tensors
+
+    def widest(self, dropped: frozenset[str]) -> nn.Module:
+        """The generator without some branches, under its own names.
+
+        Where something is left out it is a graph, and what a concatenation loses is narrowed.
+        """
+        if not dropped:
+            return self.generator
+        graph = copy.deepcopy(graph_module(self.generator, self.traced.reduced(dropped)))
+        gone = dict.fromkeys(self.traced.lacks(dropped), 0)
+        tensors = graph.state_dict()
+        for name in tensors.keys() & self.traced.parameters.keys():
+            tensors[name] = narrow(tensors[name], self.traced.parameters[name], gone)
+        fit(graph, tensors, with_batch(self.traced.inputs, 1))
+        return graph.train(self.training)
 
     def extract(self, subnet: Subnet) -> nn.Module:
         """The subnet as an ordinary module that needs nothing of this package.
 
-        Its outputs equal `self(x, subnet)` exactly.
+        Its outputs equal `self(x, subnet)` exactly; see `reduce_module` for its class.
         """
+        dropped, inputs = self.space.dropped(subnet), with_batch(self.traced.inputs, 1)
         with torch.no_grad():
-            small = copy.deepcopy(self.generator)
-            fit(small, self.narrowed(subnet), with_batch(self.traced.inputs, 1))
+            tensors = self.narrowed(subnet)
+            if dropped:
+                small = reduce_module(self.generator, self.traced, dropped, tensors, inputs)
+            else:
+                small = copy.deepcopy(self.generator)
+                fit(small, tensors, inputs)
         return small.train(self.training)
 
     @cached_property
@@ -130,13 +189,13 @@ class Supernet(nn.Module):
             size: Side of a square image, or (height, width).
             paper: Count transposed convolutions at their output positions, as the papers do.
         """
-        self.space.check(subnet)
-        return int(self.costs.mac_polynomial(size, paper)(subnet.values))
+        dropped = self.space.dropped(subnet)
+        return int(self.costs.mac_polynomial(size, paper, dropped)(subnet.values))
 
     def num_parameters(self, subnet: Subnet) -> int:
         """Number of parameters of a subnet."""
-        self.space.check(subnet)
-        return int(self.costs.parameter_polynomial(subnet.values))
+        dropped = self.space.dropped(subnet)
+        return int(self.costs.parameter_polynomial(dropped)(subnet.values))
 
 
 def _arguments(x: Tensor | Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

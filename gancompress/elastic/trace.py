@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
 
+from gancompress.elastic.branches import (
+    ALWAYS,
+    Branch,
+    Needs,
+    any_of,
+    find_joins,
+    find_needs,
+    find_stages,
+    is_kept,
+    reduced_graph,
+)
 from gancompress.elastic.channels import Channels, Dims, Layout
 from gancompress.elastic.graph import (
     Example,
@@ -38,6 +49,9 @@ class Traced:
             dimension; None where the length is fixed.
         operations: Multiply-accumulate layers with the parts of their input and output.
         outputs: Parts of the channel dimension (1) of each module's output, by module name.
+        values: Name of the node of each module's output, by module name.
+        stages: Branches that can be left out, see `find_stages`.
+        needs: When each node, parameter and buffer, and group is computed or used, by its name.
     """
 
     graph: fx.GraphModule
@@ -46,10 +60,80 @@ class Traced:
     parameters: dict[str, tuple[Parts | None, ...]]
     operations: tuple[tuple[Operation, Parts, Parts], ...]
     outputs: dict[str, Parts]
+    values: dict[str, str]
+    stages: tuple[tuple[Branch, ...], ...]
+    needs: Needed
+    _whole: fx.GraphModule | None = field(default=None, repr=False, compare=False)
+    _reduced: dict[frozenset[str], Traced] = field(default_factory=dict, repr=False, compare=False)
 
     def shapes(self, height: int, width: int) -> Shapes:
-        """Shapes of all values for one image."""
-        return record_shapes(self.graph, resized(self.inputs, height, width))
+        """Shapes of all values for one image, at full width and with all branches."""
+        return record_shapes(self._whole or self.graph, resized(self.inputs, height, width))
+
+    def lacks(self, dropped: frozenset[str]) -> frozenset[str]:
+        """Groups that are gone where some branches are left out."""
+        kept = self.needs.groups
+        return frozenset(name for name in kept if not is_kept(kept[name], dropped))
+
+    def reduced(self, dropped: frozenset[str]) -> Traced:
+        """What is left without some branches; made once for every set of them."""
+        if not dropped:
+            return self
+        if dropped not in self._reduced:
+            self._reduced[dropped] = self._reduce(dropped)
+        return self._reduced[dropped]
+
+    def _reduce(self, dropped: frozenset[str]) -> Traced:
+        branches = [branch for stage in self.stages for branch in stage]
+        gone, needs = self.lacks(dropped), self.needs
+        instead = {b.join: b.skip for b in branches if b.name in dropped}
+
+        def standing(node: str) -> str:
+            while node in instead:
+                node = instead[node]
+            return node
+
+        def left(dims: tuple[Parts | None, ...]) -> tuple[Parts | None, ...]:
+            return tuple(parts and parts.without(gone) for parts in dims)
+
+        graph = reduced_graph(self.graph.graph, branches, needs.nodes, dropped)
+        values = {name: standing(node) for name, node in self.values.items()}
+        kept = {name for name, node in values.items() if is_kept(needs.nodes[node], dropped)}
+        return Traced(
+            graph=fx.GraphModule(self.graph, graph),
+            inputs=self.inputs,
+            groups=tuple(group for group in self.groups if group.name not in gone),
+            parameters={
+                name: left(dims)
+                for name, dims in self.parameters.items()
+                if is_kept(needs.tensors[name], dropped)
+            },
+            operations=tuple(
+                (replace(op, source=standing(op.source)), ins.without(gone), outs.without(gone))
+                for op, ins, outs in self.operations
+                if is_kept(needs.nodes[op.node], dropped)
+            ),
+            outputs={n: parts.without(gone) for n, parts in self.outputs.items() if n in kept},
+            values={name: node for name, node in values.items() if name in kept},
+            stages=(),
+            needs=needs,
+            _whole=self.graph,
+        )
+
+
+@dataclass(frozen=True)
+class Needed:
+    """When something is computed or used, by its name.
+
+    Attributes:
+        nodes: Of the graph.
+        tensors: Parameters and buffers that the graph uses.
+        groups: Channel groups.
+    """
+
+    nodes: Mapping[str, Needs]
+    tensors: Mapping[str, Needs]
+    groups: Mapping[str, Needs]
 
 
 def trace(generator: nn.Module, example: Example) -> Traced:
@@ -101,7 +185,7 @@ class Walk:
         self.operations: list[Operation] = []
         self.layouts_of: dict[str, tuple[Layout | None, Layout | None]] = {}
         self._outputs: dict[str, Layout] = {}
-        self._modules: dict[str, Dims] = {}
+        self._modules: dict[str, fx.Node] = {}
 
     # -- for the rules ------------------------------------------------------------------
 
@@ -190,7 +274,7 @@ class Walk:
         else:
             self.dims[node] = self._operation(node)
             for path, *_ in (node.meta.get("nn_module_stack") or {}).values():
-                self._modules[path] = self.dims[node]
+                self._modules[path] = node
 
     def _attribute(self, node: fx.Node) -> Dims:
         name, shape = str(node.target), self.shapes[node.name]
@@ -243,10 +327,12 @@ class Walk:
                 (op, self._parts(channels_in, source), self._parts(channels_out, result))
             )
         outputs = {
-            name: self._parts(dims[1], 0)
-            for name, dims in self._modules.items()
-            if len(dims) == 4 and dims[1]
+            name: self._parts(self.dims[node][1], 0)
+            for name, node in self._modules.items()
+            if len(self.dims[node]) == 4 and self.dims[node][1]
         }
+        values = {name: node.name for name, node in self._modules.items()}
+        branches, needs = self._branches(values)
         parameters = {name: self._elastic_dims(dims) for name, dims in self.parameters.items()}
         return Traced(
             graph=self.graph,
@@ -255,7 +341,64 @@ class Walk:
             parameters={name: dims for name, dims in parameters.items() if any(dims)},
             operations=tuple(operations),
             outputs=outputs,
+            values=values,
+            stages=find_stages(self.graph.graph, branches, needs.nodes, self.shapes),
+            needs=needs,
         )
+
+    def _branches(self, values: Mapping[str, str]) -> tuple[list[Branch], Needed]:
+        """Branches that can be left out, and when everything is needed."""
+        graph = self.graph.graph
+        layers = {op.node: (op.weight or op.node).removesuffix(".weight") for op in self.operations}
+        found = find_joins(graph, self.shapes, layers, values)
+        needs = self._needed(find_needs(graph, found))
+        kept = [branch for branch in found if self._is_separate(branch, layers, needs)]
+        return kept, self._needed(find_needs(graph, kept))
+
+    def _needed(self, nodes: Mapping[str, Needs]) -> Needed:
+        tensors: dict[str, Needs] = {}
+        groups: dict[str, Needs] = {group.name: frozenset() for group in self._groups.values()}
+        for node in self.graph.graph.nodes:
+            for name in self._tensors_of(node):
+                tensors[name] = any_of([tensors.get(name, frozenset()), nodes[node.name]])
+            for name in self._made_by(node):
+                groups[name] = any_of([groups[name], nodes[node.name]])
+        return Needed(nodes, tensors, {name: own or ALWAYS for name, own in groups.items()})
+
+    def _tensors_of(self, node: fx.Node) -> Iterator[str]:
+        if node.op == "get_attr":
+            yield str(node.target)
+        elif node.op == "call_module":
+            for name, _ in self.own_tensors(self.graph.get_submodule(str(node.target))):
+                yield f"{node.target}.{name}"
+
+    def _made_by(self, node: fx.Node) -> Iterator[str]:
+        """Names of groups whose channels begin at a node."""
+        kinds = [op.kind for op in self.operations if op.node == node.name]
+        layouts: Sequence[Layout | None] = ()
+        if node.op == "get_attr":
+            layouts = self.dims[node]
+        elif kinds and kinds != ["depthwise"]:
+            layouts = (self.layouts_of[node.name][1],)
+        for variable in {v for layout in layouts for v in layout or ()}:
+            group = self._groups.get(self.channels.find(variable))
+            if group is not None:
+                yield group.name
+
+    def _is_separate(self, branch: Branch, layers: Mapping[str, str], needs: Needed) -> bool:
+        """Whether a layer, and what is concatenated, is computed for this branch alone."""
+
+        def only(own: Needs) -> bool:
+            return all(branch.name in case for case in own)
+
+        if not any(only(needs.nodes[node]) and needs.nodes[node] for node in layers):
+            return False
+        if branch.joins == "add":
+            return True
+        body = next(node for node in self.dims if node.name == branch.body)
+        parts = self._parts(self.dims[body][1], 0)
+        names = [segment.name for segment in parts.segments if isinstance(segment, Group)]
+        return len(names) == len(parts.segments) and all(only(needs.groups[n]) for n in names)
 
     def _name_groups(self) -> dict[int, Group]:
         groups: dict[int, Group] = {}

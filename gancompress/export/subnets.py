@@ -1,9 +1,10 @@
-"""ONNX models of many subnets: the largest is exported once, the others are slices of it."""
+"""ONNX models of many subnets: slices of the widest, which is exported once for each depth."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,8 @@ class OnnxSubnets:
 
     def __init__(self, net: Supernet, stride: int) -> None:
         self.net, self.stride = net, stride
-        self._full = self._export(net.generator)
-        stored = self._full.graph.initializer
-        self._tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in stored}
+        self._widest: dict[frozenset[str], _Exported] = {}
+        self._widest_without(frozenset())
         self.slices = all(self._agrees(s) for s in (net.space.smallest(), _mixed(net)))
 
     def model(self, subnet: Subnet) -> bytes:
@@ -74,26 +74,35 @@ class OnnxSubnets:
     def _model(self, subnet: Subnet) -> Any:
         if self.slices:
             return self._sliced(subnet)
-        return self._export(self.net.extract(subnet).eval())
+        dropped = self.net.space.dropped(subnet)
+        return self._export(self.net.extract(subnet).eval(), dropped)
 
-    def _export(self, module: torch.nn.Module) -> Any:
+    def _export(self, module: torch.nn.Module, dropped: frozenset[str]) -> Any:
         inputs = self.net.traced.inputs
         model = onnx_model(copy.deepcopy(module).eval(), inputs, self.stride, {})
         del model.graph.value_info[:]
         layers = sum(node.op_type in LAYERS for node in model.graph.node)
-        if layers != len(self.net.traced.operations):
+        known = len(self.net.traced.reduced(dropped).operations)
+        if layers != known:
             raise ExportError(
-                f"the exported graph has {layers} layers, the generator "
-                f"{len(self.net.traced.operations)}: times cannot be told apart\n"
+                f"the exported graph has {layers} layers, the generator {known}: times "
+                "cannot be told apart\n"
                 "  Measure in eager PyTorch: --runtime eager"
             )
         _name_steps(model.graph)
         return model
 
+    def _widest_without(self, dropped: frozenset[str]) -> _Exported:
+        if dropped not in self._widest:
+            module = self.net.widest(dropped)
+            self._widest[dropped] = _Exported.of(self._export(module, dropped))
+        return self._widest[dropped]
+
     def _sliced(self, subnet: Subnet) -> Any:
+        widest = self._widest_without(self.net.space.dropped(subnet))
         model = onnx.ModelProto()
-        model.CopyFrom(self._full)
-        slicer = _Slicer(self.net, subnet, self._tensors)
+        model.CopyFrom(widest.model)
+        slicer = _Slicer(self.net, subnet, widest.tensors)
         for node in model.graph.node:
             slicer.visit(node)
         del model.graph.initializer[:]
@@ -114,10 +123,23 @@ class OnnxSubnets:
         return out.shape == expected.shape and bool(np.abs(out - expected).max() <= TOLERANCE)
 
 
+@dataclass(frozen=True)
+class _Exported:
+    """A model and its stored tensors by name."""
+
+    model: Any
+    tensors: Mapping[str, np.ndarray[Any, Any]]
+
+    @classmethod
+    def of(cls, model: Any) -> _Exported:
+        stored = model.graph.initializer
+        return cls(model, {tensor.name: numpy_helper.to_array(tensor) for tensor in stored})
+
+
 def _mixed(net: Supernet) -> Subnet:
     """A subnet whose neighbouring widths differ."""
     dimensions = net.space.dimensions
-    return Subnet(tuple(d.choices[-1 if n % 2 else 0] for n, d in enumerate(dimensions)))
+    return net.space.subnet(d.choices[-1 if n % 2 else 0] for n, d in enumerate(dimensions))
 
 
 def _name_steps(graph: Any) -> None:
@@ -155,7 +177,9 @@ class _Slicer:
     def __init__(
         self, net: Supernet, subnet: Subnet, tensors: Mapping[str, np.ndarray[Any, Any]]
     ) -> None:
-        self.net, self.subnet, self.tensors = net, subnet, tensors
+        self.tensors = tensors
+        self.dims = net.traced.reduced(net.space.dropped(subnet)).parameters
+        self.widths = net.space.channels(subnet)
         self.kept: dict[str, np.ndarray[Any, Any]] = {}
         self._channels: dict[str, int] = {}
 
@@ -188,9 +212,9 @@ class _Slicer:
     def _named(self, name: str) -> np.ndarray[Any, Any]:
         """A tensor that has a parameter's name, narrowed as that parameter."""
         if name not in self.kept:
-            dims = self.net.traced.parameters.get(name, ())
+            dims = self.dims.get(name, ())
             tensor = torch.from_numpy(self.tensors[name].copy())
-            tensor = narrow(tensor, dims, self.net.space.channels(self.subnet))
+            tensor = narrow(tensor, dims, self.widths)
             self.kept[name] = np.ascontiguousarray(tensor.numpy())
         return self.kept[name]
 

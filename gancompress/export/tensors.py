@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from gancompress.checkpoint.files import write_atomic
-from gancompress.checkpoint.network import Network, load_network, save_network
+from gancompress.checkpoint.foreign import load_foreign
+from gancompress.checkpoint.network import Network, build_network, load_network, save_network
 from gancompress.data import Generator
+from gancompress.elastic import fit
 from gancompress.export.format import Format
 from gancompress.export.job import Job
 from gancompress.export.rewrites import Trial
@@ -30,9 +32,15 @@ def _write_pth(path: Path, job: Job) -> list[Trial]:
     return []
 
 
-def _read(path: Path, network: Network) -> Generator:
+def _read_safetensors(path: Path, network: Network) -> Generator:
     return load_network(path, network.description.get("module")).module
 
 
-SAFETENSORS = Format(".safetensors", _write_safetensors, _read, tolerance=0.0)
-PTH = Format(".pth", _write_pth, _read, tolerance=0.0)
+def _read_pth(path: Path, network: Network) -> Generator:
+    module = build_network(network.description, str(path)).module
+    fit(module, load_foreign(path), network.example_shape)
+    return module.eval()
+
+
+SAFETENSORS = Format(".safetensors", _write_safetensors, _read_safetensors, tolerance=0.0)
+PTH = Format(".pth", _write_pth, _read_pth, tolerance=0.0)

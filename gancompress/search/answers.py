@@ -139,14 +139,14 @@ def uniform_under(problem: Problem, budget: Budget) -> tuple[Subnet, float]:
 
 
 def uniform_subnets(space: SearchSpace) -> list[Subnet]:
-    """Subnets whose layers all have the widest candidate within one fraction of their width."""
+    """Subnets whose dimensions all have the largest candidate within one fraction of the full."""
     found: dict[Subnet, None] = {}
     for level in range(1, LEVELS + 1):
-        widths = []
+        values = []
         for dimension in space.dimensions:
             room = dimension.full * level / LEVELS
-            widths.append(
+            values.append(
                 max((c for c in dimension.choices if c <= room), default=dimension.choices[0])
             )
-        found[Subnet(tuple(widths))] = None
+        found[space.subnet(values)] = None
     return list(found)

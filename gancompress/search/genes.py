@@ -1,4 +1,4 @@
-"""Candidate widths as places: integer genomes that can be drawn, crossed, mutated and stepped."""
+"""Candidates as places: integer genomes that can be drawn, crossed, mutated and stepped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import numpy.typing as npt
 from gancompress.elastic.space import Genomes, SearchSpace
 
 Places: TypeAlias = npt.NDArray[np.int64]
-"""(K, D): for each subnet and dimension, which candidate it takes, counted from the narrowest."""
+"""(K, D): for each subnet and dimension, which candidate it takes, counted from the smallest."""
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Genes:
-    """The candidate widths of a space as one table.
+    """The candidates of a space as one table.
 
     Attributes:
+        space: The space.
         counts: Number of candidates of each dimension, (D,).
-        table: Candidate widths in units, (D, largest count); short rows repeat their widest.
-        full: Width of the generator itself in units, (D,).
+        table: Candidates, (D, largest count); short rows repeat their last.
+        full: Values of the generator itself, (D,).
     """
 
+    space: SearchSpace
     counts: npt.NDArray[np.int64]
     table: npt.NDArray[np.int64]
     full: npt.NDArray[np.int64]
@@ -38,14 +40,14 @@ class Genes:
         rows = [d.choices + d.choices[-1:] * (longest - len(d.choices)) for d in space.dimensions]
         table = np.array(rows, np.int64).reshape(len(counts), longest)
         full = np.array([dimension.full for dimension in space.dimensions], np.int64)
-        return cls(np.array(counts, np.int64), table, full)
+        return cls(space, np.array(counts, np.int64), table, full)
 
-    def widths(self, places: Places) -> Genomes:
-        """Genomes from places."""
-        return self.table[np.arange(len(self.counts)), places]
+    def values(self, places: Places) -> Genomes:
+        """Genomes from places; several places may give the same one, see `canonical`."""
+        return self.space.canonical(self.table[np.arange(len(self.counts)), places])
 
     def places(self, genomes: Genomes) -> Places:
-        """Places of genomes; a width between two candidates is put at the narrower."""
+        """Places of genomes; what lies between two candidates is put at the smaller, 0 first."""
         below = (genomes[:, :, None] >= self.table).sum(axis=2) - 1
         return np.asarray(np.clip(below, 0, self.counts - 1), np.int64)
 
@@ -69,7 +71,7 @@ class Genes:
         return rng.binomial(self.counts - 1, level, (count, len(self.counts)))
 
     def ladder(self) -> Places:
-        """The narrowest everywhere, the widest everywhere, and equal levels between."""
+        """The first everywhere, the last everywhere, and equal levels between."""
         levels = np.linspace(0, 1, int(self.counts.max(initial=1)))[:, None]
         return np.rint(levels * (self.counts - 1)).astype(np.int64)
 

@@ -105,7 +105,7 @@ class SearchLoop:
         Known trials are not run again, so a search that was stopped repeats its steps up to
         where it was and goes on.
         """
-        size = self.plan.net.space.size
+        size = self.plan.net.space.distinct
         limit = size if self.plan.searcher.lists_all else self.options.num_trials
         limit = min(limit, size)
         trials: list[Trial] = []

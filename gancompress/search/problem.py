@@ -104,7 +104,7 @@ class Problem:
     def _descend(self, name: str) -> tuple[Subnet, float]:
         best = self.space.genomes([self.space.smallest()])
         lowest = float(self.values(best, name)[0])
-        while len(around := self.genes.widths(self.genes.neighbours(self.genes.places(best)))):
+        while len(around := self.genes.values(self.genes.neighbours(self.genes.places(best)))):
             values = self.values(around, name)
             if values.min() >= lowest:
                 break
@@ -136,20 +136,23 @@ class Problem:
 
     @cached_property
     def fitting(self) -> npt.NDArray[np.int64]:
-        """Places in the iteration over the space of all subnets that fit, ascending.
+        """Places among all rows of candidates of all subnets that fit, ascending.
 
         For spaces of up to some millions: costs of all subnets are computed.
         """
         parts = []
         for start in range(0, self.space.size, CHUNK):
             indices = np.arange(start, min(start + CHUNK, self.space.size))
-            parts.append(indices[self.fits(self.space.genomes_at(indices))])
+            genomes = self.space.genomes_at(indices)
+            own = self.genes.indices(self.genes.places(genomes)) == indices  # one row for each
+            indices, genomes = indices[own], genomes[own]
+            parts.append(indices[self.fits(genomes)])
         return np.concatenate(parts)
 
     def left(self, known: Genomes) -> npt.NDArray[np.int64]:
         """`fitting` without known subnets."""
         places = self.genes.places(known)
-        candidates = (self.genes.widths(places) == known).all(axis=1)
+        candidates = (self.genes.values(places) == known).all(axis=1)
         left = np.isin(self.fitting, self.genes.indices(places[candidates]), invert=True)
         return np.asarray(self.fitting[left], np.int64)
 
@@ -160,19 +163,19 @@ class Problem:
             BudgetError: See `check`.
         """
         places = self.genes.places(genomes)
-        misfits = np.flatnonzero(~self.fits(self.genes.widths(places)))
+        misfits = np.flatnonzero(~self.fits(self.genes.values(places)))
         while len(misfits):
             here = places[misfits]
             places[misfits] = self._narrowed(here, rng)
             stuck = (here == 0).all(axis=1)
             misfits = misfits[~stuck]
-            misfits = misfits[~self.fits(self.genes.widths(places[misfits]))]
-        return self.genes.widths(places)
+            misfits = misfits[~self.fits(self.genes.values(places[misfits]))]
+        return self.genes.values(places)
 
     def _narrowed(self, places: Places, rng: np.random.Generator) -> Places:
         """One step; what cannot be narrowed becomes a subnet that fits."""
         anchor = self._anchor
-        share = self.genes.widths(places) / self.genes.full
+        share = self.genes.values(places) / self.genes.full
         share = np.where(places > 0, share + 1e-6 * rng.random(share.shape), -1.0)
         narrowed = places.copy()
         rows = np.arange(len(places))
@@ -215,7 +218,7 @@ class Problem:
         while len(found) < count and (fitting or repairing):
             missing = count - len(found)
             drawn = self.genes.uniform(missing if repairing else max(1024, 2 * missing), rng)
-            genomes = self.genes.widths(drawn)
+            genomes = self.genes.values(drawn)
             genomes = self.repair(genomes, rng) if repairing else genomes[self.fits(genomes)]
             genomes = genomes[unseen(genomes, seen)]
             enough = len(genomes) * (4 if repairing else 100) >= len(drawn)
@@ -232,11 +235,11 @@ class Problem:
 
         Where costs grow with the widths, everything that fits can be reached so.
         """
-        edge = self.genes.widths(self._anchor[None])
+        edge = self.genes.values(self._anchor[None])
         seen = set(keys(edge))
         found = [edge[unseen(edge, known)]]
         while sum(map(len, found)) < count and len(edge):
-            edge = self.genes.widths(self.genes.neighbours(self.genes.places(edge)))
+            edge = self.genes.values(self.genes.neighbours(self.genes.places(edge)))
             edge = edge[unseen(edge, seen)]
             edge = edge[self.fits(edge)]
             seen.update(keys(edge))

@@ -181,7 +181,7 @@ class DistillTask:
         layers = [tap.student for tap in self.taps]
         with self.autocast():
             image, found = view(inputs, layers)
-        features = [found[layer] for layer in layers]
+        features = [found.get(layer) for layer in layers]
         return Output(inputs, image.float(), features, self.observers, view, largest)
 
     # -- setting up ---------------------------------------------------------------------

@@ -130,7 +130,7 @@ class SupernetStudent(Student):
     def translators(self, generator: nn.Module, batch: Tensor) -> dict[str, Generator]:
         """The largest, a middle and the smallest subnet."""
         space = self.net.space
-        middle = Subnet(tuple(d.choices[(len(d.choices) - 1) // 2] for d in space.dimensions))
+        middle = space.subnet(d.choices[(len(d.choices) - 1) // 2] for d in space.dimensions)
         shown = {"largest": space.largest(), "middle": middle, "smallest": space.smallest()}
         net = Supernet(generator, torch.empty(self.example_shape), space=space).eval()
         return {name: ready_subnet(net, subnet, [batch]) for name, subnet in shown.items()}

@@ -14,6 +14,7 @@ import torch
 from gancompress.checkpoint.network import (
     Discriminator,
     Network,
+    describe_subnet,
     example_shape,
     find_discriminator,
     kinds_header,
@@ -293,7 +294,8 @@ def finetune(
         _keep_teacher(run, teacher)
         stride = math.lcm(network.stride, teacher.stride)
         student = SubnetStudent(
-            net.extract(subnet), network.description, stride, teacher.module, False,
+            net.extract(subnet), describe_subnet(network.description, net, subnet), stride,
+            teacher.module, False,
             example_shape(network.input_nc, stride), subnet,
         )  # fmt: skip
         judge = None

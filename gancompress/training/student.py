@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,6 +20,7 @@ from gancompress.checkpoint.network import (
 from gancompress.config import DataOptions, GeneratorOptions, StudentOptions, TeacherSource
 from gancompress.data import RGB, image_kind
 from gancompress.elastic import (
+    Group,
     SearchSpace,
     Supernet,
     Tie,
@@ -28,6 +29,7 @@ from gancompress.elastic import (
     make_space,
     sort_channels,
     trace,
+    with_depths,
 )
 from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.models import GENERATORS, build_generator, family_of, init_weights
@@ -176,7 +178,11 @@ def _space(
     example_shape: tuple[int, ...],
     traced: Traced | None = None,
 ) -> SearchSpace:
-    groups = (traced or trace(generator, example_shape)).groups
+    traced = traced or trace(generator, example_shape)
+    return with_depths(_widths(options, generator, traced.groups), traced, options.depths)
+
+
+def _widths(options: StudentOptions, generator: nn.Module, groups: Sequence[Group]) -> SearchSpace:
     family = family_of(generator)
     if family is None or not options.tie_blocks:
         if options.config_set:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,8 +50,8 @@ class MatchedActivations(Term[list[Tensor]]):
         """
         distances = []
         with self.setting.observers.autocast():
-            for i, (ours, theirs) in enumerate(zip(output.activations, context, strict=True)):
+            for i, ours, theirs in output.compared(context):
                 self.setting.taps[i].check(ours.shape, theirs.shape)
                 adapted = self.adapt(i, ours, output.view)
                 distances.append(feature_distillation(adapted, theirs, lambda x: x))
-        return torch.stack(distances).sum()
+        return output.total(distances)

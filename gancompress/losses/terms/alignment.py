@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,9 +41,8 @@ class KernelAlignment(Term[list[Tensor]]):
 
     def __call__(self, output: Output, context: list[Tensor]) -> Tensor:
         """In [0, number of taps]; 0 where images relate to each other as for the teacher."""
-        pairs = zip(output.activations, context, strict=True)
-        aligned = [F.cosine_similarity(_kernel(x).flatten(), y.flatten(), dim=0) for x, y in pairs]
-        return (1 - torch.stack(aligned)).sum()
+        pairs = [(_kernel(x).flatten(), y.flatten()) for _, x, y in output.compared(context)]
+        return output.total([1 - F.cosine_similarity(x, y, dim=0) for x, y in pairs])
 
 
 def _kernel(features: Tensor) -> Tensor:

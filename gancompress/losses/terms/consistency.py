@@ -60,11 +60,11 @@ class RelationConsistency(Term[list[Relation]]):
             ConfigError: Activations that are compared differ in height or width.
         """
         divergences = []
-        for tap, ours, wanted in zip(self.setting.taps, output.activations, context, strict=True):
-            tap.check(ours.shape, wanted.shape)
+        for number, ours, wanted in output.compared(context):
+            self.setting.taps[number].check(ours.shape, wanted.shape)
             logs = _log_similarities(ours, wanted.places)
             divergences.append(_divergence(logs, wanted.logs))
-        return torch.stack(divergences).sum()
+        return output.total(divergences)
 
 
 def _log_similarities(features: Tensor, places: Tensor) -> Tensor:

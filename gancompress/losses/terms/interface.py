@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from gancompress.models import compared_layers
 
 Need = Literal["activations", "backbone", "discriminator"]
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,13 @@ class _Seen(ABC):
     Attributes:
         inputs: What is translated, (N, 3, H, W) in [-1, 1].
         image: The translation, (N, 3, H, W) float32 in [-1, 1].
-        activations: The generator's at the taps, (N, C, H, W) each.
+        activations: The generator's at the taps, (N, C, H, W) each; None where it lacks the layer.
         observers: Networks that look at the image.
     """
 
     inputs: Tensor
     image: Tensor
-    activations: list[Tensor]
+    activations: Sequence[Tensor | None]
     observers: Observers
 
     @cached_property
@@ -125,9 +126,11 @@ class Goal(_Seen):
     """What the subnets of one step are to make; nothing in it has a gradient.
 
     Attributes:
+        activations: The teacher's at all taps.
         rng: Source of whatever a term draws at random in this step.
     """
 
+    activations: list[Tensor]
     rng: torch.Generator
 
 
@@ -142,6 +145,16 @@ class Output(_Seen):
 
     view: View
     largest: Tensor | None
+
+    def compared(self, wanted: Sequence[T]) -> Iterator[tuple[int, Tensor, T]]:
+        """Number and activations of each tap that there is, and what they are compared with."""
+        for number, (ours, other) in enumerate(zip(self.activations, wanted, strict=True)):
+            if ours is not None:
+                yield number, ours, other
+
+    def total(self, distances: Sequence[Tensor]) -> Tensor:
+        """The sum of what taps give; 0 where the subnet has none of them."""
+        return torch.stack([*distances]).sum() if distances else self.image.new_zeros(())
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,9 @@ def first_generation(problem: Problem, count: int, rng: np.random.Generator) -> 
     """The cheapest subnets, uniform levels of width, and random ones spread over the costs."""
     genes = problem.genes
     cheapest = problem.space.genomes(subnet for subnet, _ in problem.cheapest.values())
-    ladder = problem.repair(genes.widths(genes.ladder()), rng)
+    ladder = problem.repair(genes.values(genes.ladder()), rng)
     start = _distinct(np.concatenate([cheapest, ladder]), frozenset())[:count]
-    levelled = problem.repair(genes.widths(genes.levelled(8 * count, rng)), rng)
+    levelled = problem.repair(genes.values(genes.levelled(8 * count, rng)), rng)
     drawn = problem.draw(8 * count, rng, start)
     pool = _distinct(np.concatenate([drawn, levelled]), frozenset(keys(start)))
     return np.concatenate([start, _spread(problem, pool, count - len(start), rng)])

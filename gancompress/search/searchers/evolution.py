@@ -93,7 +93,7 @@ class Evolution(Searcher):
         for _ in range(ATTEMPTS):
             if len(found) >= count:
                 break
-            genomes = problem.genes.widths(breed(2 * count))
+            genomes = problem.genes.values(breed(2 * count))
             if self.spread:
                 genomes = problem.repair(genomes, rng)
             found = np.concatenate([found, genomes[problem.fits(genomes)]])

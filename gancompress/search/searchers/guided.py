@@ -107,7 +107,7 @@ def archive_front(archive: Archive) -> Genomes:
 def _neighbours(archive: Archive, genomes: Genomes) -> Genomes:
     """New subnets one step away that fit."""
     problem = archive.problem
-    around = problem.genes.widths(problem.genes.neighbours(problem.genes.places(genomes)))
+    around = problem.genes.values(problem.genes.neighbours(problem.genes.places(genomes)))
     around = around[unseen(around, archive.known)]
     return around[problem.fits(around)]
 
@@ -117,7 +117,7 @@ def candidates(archive: Archive, predictor: Predictor, rng: np.random.Generator)
     problem = archive.problem
     if problem.space.size <= LISTED:
         return problem.space.genomes_at(problem.left(archive.genomes))
-    levelled = problem.repair(problem.genes.widths(problem.genes.levelled(4000, rng)), rng)
+    levelled = problem.repair(problem.genes.values(problem.genes.levelled(4000, rng)), rng)
     drawn = problem.draw(4000, rng, archive.genomes)
     pool = np.concatenate([drawn, levelled, archive.genomes])
     pool = pool[unseen(pool, frozenset())]
@@ -126,7 +126,7 @@ def candidates(archive: Archive, predictor: Predictor, rng: np.random.Generator)
         edge = optimistic_front(problem, pool, means - stds)
         parents = problem.genes.places(edge)
         one, other = parents[rng.integers(len(parents), size=(2, 4 * len(parents)))]
-        crossed = problem.repair(problem.genes.widths(problem.genes.cross(one, other, rng)), rng)
+        crossed = problem.repair(problem.genes.values(problem.genes.cross(one, other, rng)), rng)
         new = np.concatenate([_neighbours(archive, edge), crossed])
         new = new[unseen(new, frozenset(keys(pool)))]
         mean, std = predictor.predict(new)

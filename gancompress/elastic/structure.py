@@ -1,0 +1,151 @@
+"""A generator without some of its branches, as a graph or as a module of its own class."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, fx, nn
+
+from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
+from gancompress.elastic.layers import fit
+from gancompress.elastic.parts import narrow
+from gancompress.elastic.trace import Traced, trace
+from gancompress.errors import CheckpointError, TraceError
+
+
+def graph_module(root: nn.Module, traced: Traced, layers: Iterable[str] = ()) -> fx.GraphModule:
+    """A module that runs a graph with the layers of `root`, and needs nothing of this package.
+
+    Args:
+        root: The generator, or one with the same layers.
+        traced: What is left of it.
+        layers: Modules whose outputs are given as well: the result is then a pair of the output and
+            these by name. What is not left has none.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    by_name: dict[str, fx.Node] = {}
+    for node in traced.graph.graph.nodes:
+        if node.op != "output":
+            by_name[node.name] = copies[node] = graph.node_copy(node, copies.__getitem__)
+            continue
+        result = fx.node.map_arg(node.args[0], copies.__getitem__)
+        wanted = {n: by_name[traced.values[n]] for n in layers if n in traced.values}
+        graph.output((result, wanted) if layers else result)
+    graph._tracer_cls = None  # a file of the module must not name this package
+    return fx.GraphModule(root, graph)
+
+
+def reduce_module(
+    generator: nn.Module,
+    traced: Traced,
+    dropped: frozenset[str],
+    tensors: Mapping[str, Tensor],
+    inputs: Inputs,
+) -> nn.Module:
+    """A copy of a generator without some branches, with these tensors.
+
+    It is of the generator's own class where every branch is a module of an `nn.Sequential` that can
+    be taken out: a ResNet of nine blocks without its last three is one of six. A class may do in
+    its forward what cannot be seen from here, so both are run on one input and must agree; anything
+    else is a `torch.fx.GraphModule`, whose parameters keep their names.
+
+    Args:
+        generator: At full width.
+        traced: Its channels.
+        dropped: Branches to leave out.
+        tensors: Parameters and buffers of what is left, by their names in the generator.
+        inputs: Shapes of inputs that it accepts.
+    """
+    left = traced.reduced(dropped)
+    graph = copy.deepcopy(graph_module(generator, left))
+    constants = graph.state_dict()
+    fit(graph, {name: tensors.get(name, constants[name]) for name in constants}, inputs)
+    graph.train(generator.training)
+    names = [b.name for stage in traced.stages for b in stage if b.name in dropped]
+    joins = {b.name: b.join for stage in traced.stages for b in stage}
+    if any(traced.values.get(name) != joins[name] for name in names):
+        return graph
+    own = _without_modules(generator, names)
+    if own is None:
+        return graph
+    module, olds = own
+    try:
+        fit(module, {new: tensors[old] for new, old in olds.items()}, inputs)
+        return module if _agree(module, graph, inputs) else graph
+    except Exception:  # whatever the forward of somebody's class raises without its module
+        return graph
+
+
+def _without_modules(
+    generator: nn.Module, names: Iterable[str]
+) -> tuple[nn.Module, dict[str, str]] | None:
+    """A copy without some modules of `nn.Sequential`s, and its tensors' old names by the new ones.
+
+    None where one of them does not stand in an `nn.Sequential`.
+    """
+    small = copy.deepcopy(generator)
+    old = {id(tensor): name for name, tensor in _tensors(small).items()}
+    pairs = []
+    for name in names:
+        owner = small.get_submodule(name.rpartition(".")[0])
+        if type(owner) is not nn.Sequential:
+            return None
+        pairs.append((owner, small.get_submodule(name)))
+    for owner, module in pairs:
+        keys = list(owner._modules)
+        key = next(key for key in keys if owner._modules[key] is module)
+        if all(map(str.isdigit, keys)):
+            del owner[keys.index(key)]  # those after it are numbered anew
+        else:
+            del owner._modules[key]
+    return small, {name: old[id(tensor)] for name, tensor in _tensors(small).items()}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return module.state_dict(keep_vars=True)
+
+
+@torch.no_grad()
+def _agree(one: nn.Module, other: nn.Module, inputs: Inputs) -> bool:
+    """Whether two modules of equal layers compute the same in evaluation mode."""
+    modes = [(part, part.training) for module in (one, other) for part in module.modules()]
+    draw = torch.Generator().manual_seed(0)
+    empty = empty_inputs(one, inputs)
+    given = {
+        name: x if x.is_meta else (torch.rand(x.shape, generator=draw) * 2 - 1).to(x)
+        for name, x in empty.items()
+    }
+    args, kwargs = call_with(given)
+    try:
+        found, wanted = one.eval()(*args, **kwargs), other.eval()(*args, **kwargs)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    same: bool = found.shape == wanted.shape and (found.is_meta or torch.equal(found, wanted))
+    return same
+
+
+def reduced_copy(generator: nn.Module, branches: Iterable[str], example: Example) -> nn.Module:
+    """A generator without some branches, by their names.
+
+    Raises:
+        CheckpointError: It cannot be traced, or has no such branch.
+    """
+    try:
+        traced = trace(generator, example)
+    except TraceError as error:
+        raise CheckpointError(f"branches of a generator that cannot be followed: {error}") from None
+    dropped = frozenset(branches)
+    known = {branch.name for stage in traced.stages for branch in stage}
+    if dropped - known:
+        raise CheckpointError(f"the generator has no branch {min(dropped - known)!a} to leave out")
+    gone = dict.fromkeys(traced.lacks(dropped), 0)
+    kept = traced.reduced(dropped).parameters
+    tensors = {
+        name: narrow(tensor, traced.parameters[name], gone) if name in kept else tensor
+        for name, tensor in _tensors(generator).items()
+    }
+    return reduce_module(generator, traced, dropped, tensors, inputs_of(generator, example))
