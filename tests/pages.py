@@ -68,7 +68,7 @@ def serve(bundle: Path) -> Iterator[Site]:
         server.shutdown()
 
 
-def untrained(folder: Path, kind: Kind, size: int) -> Path:
+def untrained(folder: Path, kind: Kind, size: int, channels: tuple[int, int] = (3, 3)) -> Path:
     """A bundle with the inputs in `images` and a generator that was not trained.
 
     Its pictures have colour and contrast all the same.
@@ -77,8 +77,8 @@ def untrained(folder: Path, kind: Kind, size: int) -> Path:
     options = {
         "generator": {
             "name": "resnet_6blocks",
-            "input_nc": 3,
-            "output_nc": 3,
+            "input_nc": channels[0],
+            "output_nc": channels[1],
             "ngf": 4,
             "norm": "instance",
         }

@@ -203,7 +203,9 @@ def finished(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
 
 def write_teacher(path: Path, name: str = "resnet_6blocks", **options: Any) -> Path:
     """A generator with random weights that make images of some contrast."""
-    section = GeneratorOptions(name=name, **{"input_nc": 3, "output_nc": 3, "ngf": 8, **options})
+    section = GeneratorOptions.model_validate(
+        {"name": name, "input_nc": 3, "output_nc": 3, "ngf": 8, **options}
+    )
     torch.manual_seed(4)
     module = init_weights(build_generator(section), gain=0.2)
     save_network(path, module, {"generator": section.model_dump(mode="json")}, image_size=32)

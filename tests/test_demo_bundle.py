@@ -37,7 +37,7 @@ from PIL import Image
 from gancompress.checkpoint.network import Network
 from gancompress.cli.main import main
 from gancompress.cost import format_count
-from gancompress.data import ImageSet, list_images, read_image, to_float, to_tensor
+from gancompress.data import RGB, ImageSet, list_images, read_image, to_float, to_tensor
 from gancompress.demo import (
     BundleOptions,
     DemoServer,
@@ -79,6 +79,7 @@ from runs import (
     teacher_options,
     train_supernet,
     write_options,
+    write_teacher,
     write_tiny,
 )
 
@@ -291,6 +292,26 @@ def test_publishing_goes_on_after_a_kill_in_the_very_first_write(tmp_path: Path)
 
 
 # -- manifest ---------------------------------------------------------------------------------
+
+
+def test_bundle_says_what_images_its_models_take_and_make(tmp_path: Path) -> None:
+    weights = write_teacher(tmp_path / "g.safetensors", "toy", ngf=4, input_nc=1, output_nc=4)
+    for number in range(2):
+        write_image(tmp_path / "images" / f"{number}.png", picture(number, 32))
+    options = BundleOptions(None, tmp_path / "images")
+    made = make_bundle(find_source(weights), options, tmp_path / "bundle", quiet)
+    assert (made.taken, made.made) == ("grey", "rgba")
+    with Image.open(tmp_path / "bundle" / made.examples[0].file) as example:
+        assert example.mode == "L"
+
+
+def test_bundle_of_images_that_the_page_does_not_show_is_refused(tmp_path: Path) -> None:
+    weights = write_teacher(tmp_path / "g.safetensors", "toy", ngf=4, input_nc=5)
+    np.save(tmp_path / "0.npy", np.zeros((8, 8, 5), np.uint8))
+    with pytest.raises(
+        ConfigError, match=r"of rgb and grey ones, and .* rgb images of bands:5 ones"
+    ):
+        make_bundle(find_source(weights), BundleOptions(None, tmp_path), tmp_path / "b", quiet)
 
 
 def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -545,7 +566,7 @@ def test_file_names_of_examples_are_plain(name: str, file: str) -> None:
 
 def test_example_files_hold_the_pixels() -> None:
     pixels = to_tensor(Image.fromarray(picture(3, 32)))
-    assert torch.equal(to_tensor(read_image(png(pixels))), pixels)
+    assert torch.equal(to_tensor(read_image(png(pixels, RGB))), pixels)
 
 
 # -- sources ------------------------------------------------------------------------------------

@@ -50,6 +50,17 @@ def sketches(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield from serve(untrained(folder, "sketch", 64))
 
 
+@pytest.fixture(scope="module", params=[(1, 3), (3, 1)], ids=["from grey", "to grey"])
+def greys(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Site]:
+    """A generator from grey photos to coloured ones, or back, at 64x64."""
+    folder = tmp_path_factory.mktemp("greys")
+    for number in range(3):
+        write_image(folder / "images" / f"{number}.png", picture(number, 64))
+    yield from serve(untrained(folder, "photo", 64, request.param))
+
+
 @pytest.fixture(scope="module")
 def photos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A generator of photos, at 64x64."""
@@ -62,6 +73,19 @@ def photos(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def is_undisturbed(page: Any) -> bool:
     """Whether no error is shown; a busy machine may be told that it is slow."""
     return page.is_hidden("#message") or "too slow" in page.inner_text("#message-text")
+
+
+def test_grey_pictures_equal_translate(
+    visit: Callable[..., Visit], greys: Site, tmp_path: Path
+) -> None:
+    seen = visit(greys)
+    seen.page.locator("#examples button").first.click()
+    seen.settle()
+    pixels = np.array(Image.open(greys.bundle / greys.manifest.examples[0].file).convert("RGB"))
+    made = seen.pixels()[..., :3]
+    assert levels(made, translated(greys, 0, pixels, tmp_path)) <= 2
+    assert made.std() > 20
+    assert bool((made == made[..., :1]).all()) == (greys.manifest.made == "grey")
 
 
 # -- drawing ----------------------------------------------------------------------------------

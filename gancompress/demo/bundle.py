@@ -12,15 +12,17 @@ from torch import Tensor
 
 from gancompress import __version__
 from gancompress.checkpoint.network import Network
-from gancompress.data import RGB, ImageSet, Splits, list_images, load_split, spread
+from gancompress.data import ImageSet, Splits, list_images, load_split, spread
 from gancompress.demo.examples import choose, drawing_pad, file_name, native, plain, png
 from gancompress.demo.folder import publish, written_before
 from gancompress.demo.manifest import (
     NAME,
     Example,
     Kind,
+    Made,
     Manifest,
     Model,
+    Taken,
     read_bundle,
     read_manifest,
     sha256,
@@ -32,6 +34,9 @@ from gancompress.export import ExportOptions, export_network
 from gancompress.paths import inside
 
 NUM_PROOF_IMAGES = 16
+TAKEN: dict[str, Taken] = {"rgb": "rgb", "grey": "grey"}
+MADE: dict[str, Made] = {"rgb": "rgb", "grey": "grey", "rgba": "rgba"}
+"""Kinds of images that the page gives a model, and shows."""
 LARGE = 128  # pixels; on smaller images rewrites for browsers gain nothing (docs/results.md)
 
 
@@ -102,6 +107,12 @@ def make_bundle(
         As `kept_bundle`.
     """
     written_before(folder)  # refuses somebody else's before the long work
+    taken, made = map(str, source.kinds)
+    if taken not in TAKEN or made not in MADE:
+        raise ConfigError(
+            f"the page makes {', '.join(MADE)} images of {' and '.join(TAKEN)} ones, and "
+            f"{source.path} {made} images of {taken} ones"
+        )
     contents: dict[str, bytes] = {}
     inputs, shown = input_images(source, options)
     kind, pad = options.kind, None
@@ -117,11 +128,6 @@ def make_bundle(
     for offer in source.offers:
         say(f"exporting {offer.name}")
         network = offer.load()
-        if {network.input, network.output} != {RGB}:
-            raise ConfigError(
-                f"the page shows RGB images, and {offer.name} makes {network.output} images of "
-                f"{network.input} ones"
-            )
         stride = max(stride, network.stride)
         if network.stride not in proofs:
             proofs[network.stride] = _proof_images(inputs, network.stride)
@@ -132,12 +138,14 @@ def make_bundle(
     full = native(shown)
     for number, index in enumerate(choose(shown, options.examples)):
         name = shown.files[index].stem
-        content, file = png(full[index]), file_name(name, number)
+        content, file = png(full[index], full.kind), file_name(name, number)
         contents[file] = content
         examples.append(Example(file=file, sha256=sha256(content), name=name))
     manifest = Manifest(
         title=source.data[0].root.name if source.data else source.path.stem,
         input="sketch" if pad else "photo",
+        taken=TAKEN[taken],
+        made=MADE[made],
         size=inputs.size - inputs.size % stride,
         stride=stride,
         pad=pad,
@@ -158,7 +166,7 @@ def input_images(source: Source, options: BundleOptions) -> tuple[ImageSet, Imag
         DataError: They cannot be read.
     """
     if options.images is not None:
-        images = ImageSet(list_images(options.images), source.size)
+        images = ImageSet(list_images(options.images), source.size, kind=source.kinds[0])
         return images, images
     if source.data is None or source.splits is None:
         raise ConfigError(

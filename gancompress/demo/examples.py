@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gancompress.data import ImageSet, read_image, spread, to_image
+from gancompress.data import ImageKind, ImageSet, spread
 from gancompress.demo.manifest import Pad
 from gancompress.errors import ConfigError
 
@@ -42,9 +42,10 @@ STARTING_COLOURS = (
 
 def native(inputs: ImageSet) -> ImageSet:
     """The same images at about the size of their files, where lines are as they were drawn."""
-    width, height = read_image(inputs.files[0]).size
+    width, height = inputs.kind.read(inputs.files[0])[0].size
     side = min(width // 2 if inputs.half else width, height, MAX_SIDE)
-    return ImageSet(inputs.files, max(side, inputs.size), inputs.half, digests=inputs.digests)
+    side = max(side, inputs.size)
+    return ImageSet(inputs.files, side, inputs.half, digests=inputs.digests, kind=inputs.kind)
 
 
 def choose(inputs: ImageSet, names: Sequence[str]) -> list[int]:
@@ -80,10 +81,10 @@ def _coarse(image: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(image.float(), 12).flatten()
 
 
-def png(image: Tensor) -> bytes:
-    """(3, H, W) uint8 as a file."""
+def png(image: Tensor, kind: ImageKind) -> bytes:
+    """(C, H, W) uint8 as a file."""
     stream = io.BytesIO()
-    to_image(image).save(stream, "PNG", optimize=True)
+    kind.encode(image).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
@@ -107,7 +108,7 @@ def drawing_pad(images: ImageSet) -> Pad | None:
     Args:
         images: At the size of their files.
     """
-    examined = [images[index] for index in spread(len(images), MAX_EXAMINED)]
+    examined = [images.kind.preview(images[index]) for index in spread(len(images), MAX_EXAMINED)]
     pixels = torch.stack(examined).permute(0, 2, 3, 1).numpy().astype(np.int64)
     palette = flat_colours(pixels.reshape(-1, 3))
     if palette is None or len(palette) > 2:

@@ -14,6 +14,8 @@ from gancompress.paths import inside
 NAME = "front.json"
 Role = Literal["subnet", "teacher", "generator"]
 Kind = Literal["sketch", "photo"]
+Taken = Literal["rgb", "grey"]
+Made = Literal["rgb", "grey", "rgba"]
 ModelFile = Annotated[
     str, StringConstraints(pattern=r"^models/[A-Za-z0-9_][A-Za-z0-9_.\-]*\.onnx$")
 ]
@@ -114,6 +116,8 @@ class Manifest(_Entry):
         format: Version of this layout.
         title: Name of the task.
         input: What the page offers: a drawing pad, or a picture and the webcam.
+        taken: What kind of images the models take.
+        made: What kind of images they make.
         size: Side in pixels of the images that the models were made for.
         stride: What both sides must be multiples of.
         pad: The drawing pad of sketches.
@@ -125,6 +129,8 @@ class Manifest(_Entry):
     format: Literal[1] = 1
     title: str
     input: Kind
+    taken: Taken = "rgb"
+    made: Made = "rgb"
     size: int = Field(ge=8, le=4096)
     stride: int = Field(ge=1)
     pad: Pad | None

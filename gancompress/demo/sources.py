@@ -13,7 +13,7 @@ from gancompress.checkpoint.network import Network, as_supernet, load_network, l
 from gancompress.checkpoint.resolve import Model
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DataOptions
-from gancompress.data import Splits
+from gancompress.data import ImageKind, Splits
 from gancompress.demo.manifest import Role, Score
 from gancompress.errors import ConfigError
 from gancompress.search.answers import uniform_subnets
@@ -52,6 +52,7 @@ class Source:
         data: Data section and image size of the training, where a run says so.
         size: Side in pixels of the images that the networks were made for.
         splits: Its lists of images.
+        kinds: What images the networks take and make.
         files: What the result depends on.
     """
 
@@ -60,6 +61,7 @@ class Source:
     data: tuple[DataOptions, int] | None
     size: int
     splits: Splits | None
+    kinds: tuple[ImageKind, ImageKind]
     files: tuple[Path, ...]
 
 
@@ -182,4 +184,5 @@ def _source(path: Path, offers: Sequence[Offer], network: Network, files: Sequen
     data = run_data(path) if path.is_dir() else None
     size = data[1] if data is not None else int(network.header.get("image_size", DEFAULT_SIZE))
     splits = run_splits(path, data[0]) if data is not None else None
-    return Source(path, tuple(offers), data, size, splits, tuple(files))
+    kinds = (network.input, network.output)
+    return Source(path, tuple(offers), data, size, splits, kinds, tuple(files))

@@ -117,7 +117,7 @@ export class Engine {
   async run(model, { data, width, height }) {
     const start = performance.now();
     const pixels = data.slice().buffer;
-    const content = { file: model.file, pixels, width, height };
+    const content = { file: model.file, pixels, width, height, taken: model.taken };
     const made = await this.call("run", content, { transfer: [pixels] });
     const times = this.times.get(model.file) ?? [];
     times.push(performance.now() - start - made.waited); // for another model to be opened

@@ -6,6 +6,7 @@ export async function readManifest() {
   if (!response.ok) throw new Error(`front.json: the server answers ${response.status}`);
   const manifest = await response.json();
   for (const model of manifest.models) {
+    model.taken = manifest.taken;
     model.label = model.role === "teacher" ? "the teacher" : model.name;
     model.short = model.role === "teacher" ? "Teacher" : `${count(model.macs)} MACs`;
   }

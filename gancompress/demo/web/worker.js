@@ -92,31 +92,42 @@ async function isWhole(bytes, model) {
   return bytes.length === model.bytes && (!crypto.subtle || (await digest(bytes)) === model.sha256);
 }
 
-async function translate({ file, pixels, width, height }) {
-  const session = sessions.get(file);
-  const source = new Uint8ClampedArray(pixels);
-  const area = width * height;
-  const values = new Float32Array(3 * area);
+/** Planes of RGBA pixels as a network takes them, in [-1, 1]. */
+function planes(source, area, taken) {
+  const values = new Float32Array((taken === "grey" ? 1 : 3) * area);
   for (let i = 0, at = 0; i < area; i++, at += 4) {
-    values[i] = LEVELS[source[at]];
-    values[area + i] = LEVELS[source[at + 1]];
-    values[2 * area + i] = LEVELS[source[at + 2]];
+    const [r, g, b] = [source[at], source[at + 1], source[at + 2]];
+    if (taken === "grey") {
+      values[i] = LEVELS[(19595 * r + 38470 * g + 7471 * b + 32768) >> 16]; // as Pillow has it
+      continue;
+    }
+    values[i] = LEVELS[r];
+    values[area + i] = LEVELS[g];
+    values[2 * area + i] = LEVELS[b];
   }
-  const input = new ort.Tensor("float32", values, [1, 3, height, width]);
+  return values;
+}
+
+async function translate({ file, pixels, width, height, taken }) {
+  const session = sessions.get(file);
+  const values = planes(new Uint8ClampedArray(pixels), width * height, taken);
+  const input = new ort.Tensor("float32", values, [1, values.length / (width * height), height, width]);
   const outputs = await session.run({ [session.inputNames[0]]: input });
   const output = outputs[session.outputNames[0]];
   const result = output.data;
-  const [, , toHeight, toWidth] = output.dims;
+  const [, channels, toHeight, toWidth] = output.dims;
   const made = toWidth * toHeight;
   const rgba = new Uint8ClampedArray(4 * made); // rounds and clips by itself
   let sum = 0;
   for (let i = 0, at = 0; i < made; i++, at += 4) {
-    const [r, g, b] = [result[i], result[made + i], result[2 * made + i]];
-    sum += r + g + b;
+    const r = result[i];
+    const [g, b] = channels === 1 ? [r, r] : [result[made + i], result[2 * made + i]];
+    const alpha = channels === 4 ? result[3 * made + i] : 1;
+    sum += r + g + b + alpha;
     rgba[at] = (r + 1) * 127.5;
     rgba[at + 1] = (g + 1) * 127.5;
     rgba[at + 2] = (b + 1) * 127.5;
-    rgba[at + 3] = 255;
+    rgba[at + 3] = (alpha + 1) * 127.5;
   }
   if (!Number.isFinite(sum)) throw new Error("the model gave no picture (not a number)");
   return { pixels: rgba.buffer, width: toWidth, height: toHeight };
