@@ -74,20 +74,23 @@ def test_example_gives_the_picture_of_the_command(
         assert wanted.std() > 5
 
 
-def test_example_takes_the_form_of_bytes(tmp_path: Path) -> None:
-    """A graph from (N, H, W, 3) uint8 to its negative."""
-    shape = ["n", "h", "w", 3]
+@pytest.mark.parametrize(("kind", "mode"), [(None, "RGB"), ("grey", "L")])
+def test_example_takes_the_form_of_bytes(kind: str | None, mode: str, tmp_path: Path) -> None:
+    """A graph from (N, H, W, C) uint8 to its negative."""
+    shape = ["n", "h", "w", len(mode)]
     ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in "xy"]
     graph = helper.make_graph([helper.make_node("BitwiseNot", ["x"], ["y"])], "g", *zip(ends))
     opset = [helper.make_opsetid("", 20)]
     made = helper.make_model(graph, opset_imports=opset, ir_version=9)
-    helper.set_model_props(made, {"gancompress": json.dumps({"stride": 8, "type": "uint8"})})
+    header = {"stride": 8, "type": "uint8", **({"inputs": {"image": kind}} if kind else {})}
+    helper.set_model_props(made, {"gancompress": json.dumps(header)})
     onnx.save(made, tmp_path / "g.onnx")
     source = write_image(tmp_path / "in.png", picture(3, 64)[:21, :30])
     ended = run_alone(tmp_path / "g.onnx", source, tmp_path / "out.png")
     assert (ended.returncode, ended.stderr) == (0, "")
     found = np.asarray(Image.open(tmp_path / "out.png"))
-    assert np.array_equal(found, 255 - picture(3, 64)[:21, :30])
+    wanted = Image.fromarray(picture(3, 64)[:21, :30]).convert(mode)
+    assert np.array_equal(found, 255 - np.asarray(wanted))
 
 
 def test_example_is_short_and_needs_three_packages() -> None:
