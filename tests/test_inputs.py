@@ -15,6 +15,7 @@ from gancompress import Supernet
 from gancompress.elastic import NetworkCosts
 from gancompress.errors import TraceError
 from gancompress.export import onnx_model
+from gancompress.models.munit import STYLE_DIM, MunitGenerator, MunitWidths
 from gancompress.runtimes.onnx import open_session
 
 
@@ -105,6 +106,17 @@ def test_inputs_are_those_of_the_forward(names: list[str], message: str) -> None
 def test_one_image_is_no_input_of_two() -> None:
     with pytest.raises(TraceError, match="Styled needs 'style' as well"):
         Supernet(Styled(), torch.zeros(1, 3, 16, 16))
+
+
+def test_munit_with_a_style_of_its_own_is_elastic(rng: random.Random) -> None:
+    generator = MunitGenerator(MunitWidths.of(4, n_blocks=1), separable=True).eval()
+    given = {"x": torch.rand(1, 3, 16, 16) * 2 - 1, "style": torch.randn(1, STYLE_DIM, 1, 1)}
+    net = Supernet(generator, given, widths=(0.5, 1.0), divisor=1).eval()
+    subnet = net.space.sample(rng)
+    small = net.extract(subnet)
+    torch.testing.assert_close(net(given, subnet), small(**given), rtol=0, atol=1e-6)
+    alone = NetworkCosts(generator, (1, 3, 16, 16))
+    assert net.macs(net.space.largest(), 16) < alone.macs(16)  # without the style encoder
 
 
 class _Base(nn.Module):

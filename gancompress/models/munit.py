@@ -322,19 +322,16 @@ class MunitGenerator(nn.Module):
         self.dec = Decoder(channels, widths, separable)
         self.mlp = Mlp(self.dec.modulations)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, channels, H, W) in [-1, 1], encoded and decoded; 4 divides H and W."""
-        return self.with_style(x, self.enc_style(x))
-
-    def with_style(self, x: Tensor, style: Tensor) -> Tensor:
-        """The images' content in another style; the style encoder is not run.
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """Images encoded and decoded, in their own style or in another one.
 
         Args:
             x: (N, channels, H, W) in [-1, 1]; 4 divides H and W.
-            style: (N, STYLE_DIM, 1, 1).
+            style: (N, STYLE_DIM, 1, 1), which saves the style encoder.
 
         Returns:
             (N, channels, H, W) in [-1, 1].
         """
+        style = self.enc_style(x) if style is None else style
         out: Tensor = self.dec(self.enc_content(x), self.mlp(style))
         return out
