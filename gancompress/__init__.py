@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gancompress.elastic import Subnet, Supernet
     from gancompress.export import ExportOptions
     from gancompress.inference import LoadedGenerator, load_generator
-    from gancompress.pipeline import compress, export_generator
+    from gancompress.pipeline import EvaluateOptions, compress, evaluate, export_generator
     from gancompress.search import search as search_subnets
     from gancompress.training.stages import finetune, train_teacher
     from gancompress.training.stages import train_supernet as distil
@@ -38,7 +38,7 @@ else:
         "elastic": ["Subnet", "Supernet"],
         "export": ["ExportOptions"],
         "inference": ["LoadedGenerator", "load_generator"],
-        "pipeline": ["compress", "export_generator"],
+        "pipeline": ["EvaluateOptions", "compress", "evaluate", "export_generator"],
         "search": ["search_subnets:search"],
         "training.stages": ["distil:train_supernet", "finetune", "train_teacher"],
     }
@@ -64,6 +64,7 @@ else:
 __version__ = "0.1.0"
 __all__ = [
     "CompressOptions",
+    "EvaluateOptions",
     "ExportOptions",
     "FinetuneOptions",
     "LoadedGenerator",
@@ -76,6 +77,7 @@ __all__ = [
     "__version__",
     "compress",
     "distil",
+    "evaluate",
     "export_generator",
     "finetune",
     "load_compression",

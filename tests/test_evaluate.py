@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
-from gancompress.cli.evaluate import MAX_STRAYS
 from gancompress.cli.main import main
 from gancompress.config import DataOptions, GeneratorOptions
 from gancompress.data import list_images, load_split, make_splits, read_image, to_tensor
@@ -27,6 +26,7 @@ from gancompress.metrics.palette import Palette, find_palette
 from gancompress.metrics.segmentation import Judge
 from gancompress.metrics.weights import WeightFile
 from gancompress.models import build_generator, init_weights
+from gancompress.pipeline.evaluation import MAX_STRAYS
 
 FEATURES = ("--features", "tiny=test_features:Tiny", "--lpips", "none")
 
@@ -285,8 +285,8 @@ def test_an_output_that_shows_nothing_is_an_error_with_its_name(
     ("arguments", "message"),
     [
         (("--size", "33"), "--size 33 must be a multiple"),
-        (("--batch-size", "0"), "--batch-size is at least 1"),
-        (("--max-images", "-2"), "--max-images is at least 1"),
+        (("--batch-size", "0"), "--batch-size must be at least 1"),
+        (("--max-images", "-2"), "--max-images must be at least 1"),
         (("--subnet", "1_2"), "is no supernet"),
         (("--features", "vgg"), "unknown features 'vgg'"),
         (("--features", "tiny=test_features:wider"), "--features tiny is given twice"),
@@ -380,7 +380,7 @@ def judged(
     palette = Palette(((255, 255, 255), (0, 0, 0)))
     real = {"accuracy": 81.0, "miou": 60.0, "num_images": 4, "split": "val"}
     judge = Judge(name, ByRed(), palette, size=32, real=real)
-    monkeypatch.setattr("gancompress.cli.evaluate.load_judge", lambda *_: judge)
+    monkeypatch.setattr("gancompress.pipeline.evaluation.load_judge", lambda *_: judge)
     torch.save(same().state_dict(), tmp_path / "same.pth")
     return (
         str(tmp_path / "same.pth"), str(tmp_path / "labels"), "--module", "test_evaluate:same",
