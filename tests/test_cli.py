@@ -156,7 +156,7 @@ MISTAKES: dict[str, str] = {
     "search run/search --latency-ms 40@phone": r"needs a table .*: --device-table FILE",
     "search run/teacher": r"run/teacher is not the run folder of a supernet or a search",
     "search nowhere": r"no run folder or options file nowhere",
-    "finetune run/teacher --subnet 4_4": r"teacher is not the run folder of a supernet or a search",
+    "finetune run/teacher --subnet 4_4": r"CheckpointError: .*weights\.safetensors is no supernet",
     "finetune run/supernet --subnet ../../outside": r"SpaceError: '\.\./\.\./outside' is no subnet",
     "export run/supernet --subnet 99_4_4_4_4_4_4_4": r"SpaceError: .* 99 is no width of",
     "export run/supernet --subnet 4_4": r"SpaceError: subnet 4_4 has 2 widths",

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from gancompress.checkpoint.models import load_model
-from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.models import load_model, run_stage, supernet_of
+from gancompress.checkpoint.network import Network, as_supernet, load_network
+from gancompress.elastic import Supernet
 from gancompress.errors import ConfigError
 from gancompress.runtimes import FILES, FileGenerator
 
@@ -57,6 +58,30 @@ class Model:
         if self.subnet is not None or self.factory is not None:
             raise ConfigError(f"{self.path} contains one network; omit --subnet and --module")
         return FILES[self.path.suffix](self.path, threads, self.allow_code)
+
+    def stored(self) -> Network:
+        """What the run or checkpoint holds: a supernet as a whole, where `open` gives one subnet.
+
+        Raises:
+            CheckpointError: The weights cannot be used.
+            ConfigError: There is no such model, or it is an exported file.
+        """
+        self.refuse_exported()
+        if not self.path.exists():
+            raise ConfigError(f"no model {self.path}")
+        return load_network(self.path, self.factory, trusted=self.trusted)
+
+    def supernet(self) -> tuple[Supernet, Network, Path]:
+        """The supernet of a supernet, search or finetune; what its file says; its run folder.
+
+        Raises:
+            CheckpointError: There is none, or its weights cannot be used.
+            ConfigError: There is no such model, or its folder is damaged.
+        """
+        derived = run_stage(self.path) in ("search", "finetune")
+        folder = supernet_of(self.path) if derived else self.path
+        network = Model(folder, None, None, self.trusted).stored()
+        return as_supernet(network), network, folder
 
     def refuse_exported(self) -> None:
         """Raise for a file that has no weights to take out.

@@ -72,8 +72,8 @@ def model_of(args: argparse.Namespace) -> Model:
     """
     from gancompress.checkpoint.resolve import Model  # imports PyTorch
 
-    factory, allow_code = next(iter(args.module), None), getattr(args, "allow_code", False)
-    return Model(args.model, args.subnet, factory, args.module, allow_code)
+    factory, subnet = next(iter(args.module), None), getattr(args, "subnet", None)
+    return Model(args.model, subnet, factory, args.module, getattr(args, "allow_code", False))
 
 
 def warn(text: str) -> None:

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gancompress.checkpoint.models import run_stage, supernet_of
-from gancompress.checkpoint.network import load_supernet
-from gancompress.cli.context import Context, existing, warn
+from gancompress.cli.context import Context, model_of, warn
 from gancompress.cost.eager import EagerBench
 from gancompress.cost.steps import plan_of
 from gancompress.cost.survey import Bench, SurveyOptions, choose_subnets, survey
@@ -63,12 +61,12 @@ def run_latency(context: Context) -> None:
     _check_flags(args)
     make_bench = lookup(BENCHES, args.runtime, "runtime")
     target = _target(context)
-    path = args.output or inside(args.run, f"devices/{args.device_name}.json")
+    path = args.output or inside(args.model, f"devices/{args.device_name}.json")
     options = SurveyOptions(rounds=args.rounds, seed=args.seed or 0)
     choice = choose_subnets(target.net, plan_of(target.net, target.size), options)
     plural = "s" if target.threads > 1 else ""
     context.say(
-        f"{args.run}: {len(choice.design)} subnets to make the table of, {len(choice.held_out)} "
+        f"{args.model}: {len(choice.design)} subnets to make the table of, {len(choice.held_out)} "
         f"others to check it with, {target.size[0]}x{target.size[1]}, {args.runtime}, "
         f"{target.threads} thread{plural}, {options.rounds} rounds"
     )
@@ -111,13 +109,11 @@ def _check_flags(args: Any) -> None:
 
 def _target(context: Context) -> Target:
     args = context.args
-    run = existing(args.run, "run folder")
-    folder = supernet_of(run) if run_stage(run) == "search" else run
-    net, network = load_supernet(folder, args.module)
+    net, network, _ = model_of(args).supernet()
     side = args.size or int(network.header.get("image_size", 256))
     if side % network.stride:
         raise ConfigError(
-            f"{args.run} takes images whose sides are multiples of {network.stride}, not {side}"
+            f"{args.model} takes images whose sides are multiples of {network.stride}, not {side}"
         )
     if args.runtime == "eager":
         net = net.to(context.device)

@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     _search_flags(command)
     _module_flag(command)
     command = add("finetune", "train one extracted subnet further")
-    command.add_argument("run", type=Path, help="run folder of the supernet or search")
+    command.add_argument("model", type=Path, help="run folder of the supernet or search")
     command.add_argument("--subnet", required=True, help="config string")
     _module_flag(command)
     text = "train the judge of mIoU on the real pairs of a data set"
@@ -203,7 +203,7 @@ def _profile_flags(command: argparse.ArgumentParser) -> None:
 
 def _latency_flags(command: argparse.ArgumentParser) -> None:
     """The flags of `gancompress latency`."""
-    command.add_argument("run", type=Path, help="run folder of a supernet or search")
+    command.add_argument("model", type=Path, help="run folder of a supernet or search")
     command.add_argument("--device-name", required=True, help="what to call this machine")
     command.add_argument("--size", type=int, help="side of the images; the run's by default")
     command.add_argument("--threads", type=int, help="of the runtime; PyTorch's choice by default")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gancompress.checkpoint.models import stage_folder, supernet_of
-from gancompress.checkpoint.network import Network, build_network, load_supernet
+from gancompress.checkpoint.models import stage_folder
+from gancompress.checkpoint.network import Network, build_network
 from gancompress.checkpoint.run import RunFolder, planned_splits
-from gancompress.cli.context import Context, existing
+from gancompress.cli.context import Context, model_of
 from gancompress.config import (
     FinetuneOptions,
     SupernetOptions,
@@ -56,13 +56,12 @@ def run_supernet(context: Context) -> None:
 
 def run_finetune(context: Context) -> None:
     """Train one extracted subnet further."""
-    supernet = supernet_of(existing(context.args.run, "run folder"))
+    net, _, supernet = model_of(context.args).supernet()
     before = supernet_options(supernet)
-    trusted = context.args.module
-    subnet = str(load_supernet(supernet, trusted)[0].space.parse(context.args.subnet))
+    subnet = str(net.space.parse(context.args.subnet))
     raw: dict[str, Any] = {
         # beside the folder that the user has named, wherever that one says its supernet is
-        "run": str(stage_folder(context.args.run).parent / f"finetune-{subnet}"),
+        "run": str(stage_folder(context.args.model).parent / f"finetune-{subnet}"),
         "supernet": str(supernet),
         "subnet": subnet,
         "loss": before.loss.model_dump(mode="json"),
@@ -74,7 +73,7 @@ def run_finetune(context: Context) -> None:
         context.say(dump_options(options))
         context.result(options.model_dump(mode="json"))
         return
-    _finish(context, options.run, finetune(options, context.device, trusted))
+    _finish(context, options.run, finetune(options, context.device, context.args.module))
 
 
 def _finish(context: Context, run: Path, scores: dict[str, Any]) -> None:

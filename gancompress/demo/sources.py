@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gancompress.checkpoint.models import run_data, run_splits, run_stage, supernet_of
-from gancompress.checkpoint.network import Network, as_supernet, load_network, load_supernet
+from gancompress.checkpoint.models import run_data, run_splits, run_stage
+from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.checkpoint.resolve import Model
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DataOptions
@@ -90,8 +90,7 @@ def find_source(
     if stage == "search":
         return _of_search(path, subnets, trusted)
     model = Model(path, None, factory, trusted)
-    model.refuse_exported()
-    network = load_network(path, factory, trusted=trusted)
+    network = model.stored()
     if "space" in network.header:
         return _of_supernet(path, network, subnets, trusted)
     if subnets:
@@ -120,8 +119,8 @@ def _stage_of_compression(path: Path) -> Path:
 
 
 def _of_search(path: Path, subnets: Sequence[str], trusted: Sequence[str]) -> Source:
-    result, supernet = load_result(path), supernet_of(path)
-    net, network = load_supernet(supernet, trusted)
+    result = load_result(path)
+    net, network, supernet = Model(path, None, None, trusted).supernet()
     known = {trial.subnet: trial for trial in result.trials if trial.complete}
     named = list(dict.fromkeys(net.space.parse(text) for text in subnets))
     chosen = named or [trial.subnet for trial in _along_front(result.front)]
