@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import counterpart, make_paired, make_unpaired
+from helpers import counterpart, make_paired, make_unpaired, picture, write_image
 from toy_data import make_numbered
 
 from gancompress.config import DataOptions, build
@@ -20,12 +20,21 @@ from gancompress.evaluation.data import choose_data
 from gancompress.training.stages import train_teacher
 from runs import teacher_options
 
+
+def make_inputs(root: Path, count: int) -> Path:
+    for index in range(count):
+        write_image(root / f"{index:04d}.png", picture(index, 32))
+    return root
+
+
 MAKERS: dict[str, Callable[..., Path]] = {
     "paired": make_paired,
     "unpaired": make_unpaired,
     "numbered": make_numbered,
+    "inputs": make_inputs,
 }
 every_kind = pytest.mark.parametrize("kind", DATA_KINDS)
+two_sided = pytest.mark.parametrize("kind", [kind for kind in DATA_KINDS if kind != "inputs"])
 
 
 def options_of(kind: str, folder: Path, **values: object) -> DataOptions:
@@ -38,7 +47,7 @@ def test_every_image_is_in_one_split(kind: str, tmp_path: Path) -> None:
     splits = make_splits(options_of(kind, tmp_path))
     for side in splits.lists["train"]:
         found = [set(splits.images(split, side)) for split in SPLITS]
-        assert all(found) == bool(splits.images("train", side))
+        assert all(found[:2]) == bool(splits.images("train", side))
         assert not any(one & other for one, other in combinations(found, 2))
 
 
@@ -51,7 +60,16 @@ def test_lists_are_written_and_read(kind: str, tmp_path: Path) -> None:
     assert all(splits.describe(split).startswith(f"{split}: ") for split in SPLITS)
 
 
-@every_kind
+def test_inputs_alone_have_no_test_split_and_no_targets(tmp_path: Path) -> None:
+    options = options_of("inputs", tmp_path)
+    splits = make_splits(options)
+    assert [splits.counts(split) for split in SPLITS] == [{"A": 6}, {"A": 2}, {}]
+    found = load_split(options, "train", 32, splits)
+    assert (len(found.inputs), found.targets) == (6, None)
+    assert choose_data(options.root, "train", tmp_path / "model").options.mode == "inputs"
+
+
+@two_sided
 @pytest.mark.parametrize("split", SPLITS)
 def test_images_of_both_sides_load_and_pairs_belong_together(
     kind: str, split: str, tmp_path: Path
@@ -81,7 +99,7 @@ def test_what_is_missing_is_named(kind: str, tmp_path: Path) -> None:
         make_splits(strange)
 
 
-@every_kind
+@two_sided
 def test_kind_can_be_named_for_an_evaluation(kind: str, tmp_path: Path) -> None:
     root = options_of(kind, tmp_path).root
     chosen = choose_data(root, "test", tmp_path / "model", mode=kind)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 from gancompress.cli.context import Context
-from gancompress.cli.search import show_result
+from gancompress.cli.search import budget_overrides, show_result
 from gancompress.cli.train import describe_splits
 from gancompress.config import CompressOptions, dump_options, load_compression
 from gancompress.cost import format_count
+from gancompress.errors import ConfigError
 from gancompress.pipeline.compression import compress, preflight
+from gancompress.pipeline.derive import derive_compression
 from gancompress.report import Row, text_table
 
 
 def run_compress(context: Context) -> None:
     """From a teacher to exported subnets and the report; finished stages are not run again."""
-    options = load_compression(context.args.options, context.overrides())
+    options = _options(context)
     if context.args.dry_run:
         _dry_run(context, options)
         return
@@ -33,6 +36,24 @@ def run_compress(context: Context) -> None:
             "report": str(done.report),
         }
     )
+
+
+def _options(context: Context) -> CompressOptions:
+    args = context.args
+    texts = [*(f"search.{text}" for text in budget_overrides(args)), *context.overrides()]
+    if args.direction is not None:
+        texts.append(f"data.direction={args.direction}")
+    if args.source.is_dir():
+        if args.epochs is not None and args.epochs < 1:
+            raise ConfigError(f"--epochs must be at least 1, not {args.epochs}")
+        if args.run is not None:
+            texts.append(f"run={json.dumps(str(args.run))}")
+        preset = args.preset or "standard"
+        return derive_compression(args.source, args.teacher, preset, args.epochs, texts)
+    for flag in ("teacher", "preset", "epochs", "run"):
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"--{flag} needs a data folder; {args.source} is an options file")
+    return load_compression(args.source, texts)
 
 
 def _dry_run(context: Context, options: CompressOptions) -> None:

@@ -69,8 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
             name, help=text, description=text, parents=[_common_flags()], names=names
         )
 
+    text = "every stage that has not ended yet, then the report"
+    _compress_flags(add("compress", text, {"--preset": "pipeline.derive:PRESETS"}))
     for name, text in (
-        ("compress", "every stage that has not been done yet, then the report"),
         ("teacher", "train a pix2pix or CycleGAN teacher"),
         ("supernet", "distil the once-for-all student from a teacher"),
     ):
@@ -109,6 +110,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _compress_flags(command: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    command.add_argument("source", type=Path, help="a data folder, or an options file (YAML)")
+    command.add_argument(
+        "--teacher", type=Path, help="a run, or anyone's checkpoint; by default one is trained"
+    )
+    command.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="the teacher's by default, or AtoB"
+    )
+    command.add_argument("--preset", metavar="NAME", help="how much work; see below, standard")
+    command.add_argument("--epochs", type=int, help="passes over the data in place of the preset's")
+    command.add_argument("--run", type=Path, help="folder of all stages; runs/DATA by default")
+    _budget_flags(command)
+    _module_flag(command)
+
+
 def _model_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--subnet", help="config string; for a supernet or search")
     _module_flag(command)
@@ -116,6 +133,21 @@ def _model_flags(command: argparse.ArgumentParser) -> None:
 
 def _search_flags(command: argparse.ArgumentParser) -> None:
     """The flags of this command beside the run."""
+    _budget_flags(command)
+    command.add_argument("--workers", type=int, help="processes that evaluate")
+    command.add_argument(
+        "--runtime", help="that evaluates: auto (default), eager, onnxruntime or openvino"
+    )
+    command.add_argument(
+        "--trials",
+        type=Path,
+        action="append",
+        default=[],
+        help="trials.jsonl of another machine or run, to be used besides; may be repeated",
+    )
+
+
+def _budget_flags(command: argparse.ArgumentParser) -> None:
     for flag, example in (
         ("--macs", "multiply-accumulates, such as 2.6G"),
         ("--params", "parameters, such as 0.4M"),
@@ -131,17 +163,6 @@ def _search_flags(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="file of `gancompress latency`; may be repeated",
-    )
-    command.add_argument("--workers", type=int, help="processes that evaluate")
-    command.add_argument(
-        "--runtime", help="that evaluates: auto (default), eager, onnxruntime or openvino"
-    )
-    command.add_argument(
-        "--trials",
-        type=Path,
-        action="append",
-        default=[],
-        help="trials.jsonl of another machine or run, to be used besides; may be repeated",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 from pathlib import Path
@@ -70,19 +71,9 @@ def _options(context: Context) -> SearchOptions:
     path = existing(context.args.run, "run folder or options file")
     texts = context.overrides()
     args = context.args
-    budgets = [
-        *args.macs,
-        *(f"params={text}" for text in args.params),
-        *(f"size_mb={text}" for text in args.size_mb),
-        *(_latency_budget(text) for text in args.latency_ms),
-    ]
-    for key, values in (
-        ("budgets", budgets),
-        ("devices", [str(path) for path in args.device_table]),
-        ("trials", [str(path) for path in args.trials]),
-    ):
-        if values:
-            texts.append(f"{key}={json.dumps(values)}")
+    texts += budget_overrides(args)
+    if args.trials:
+        texts.append(f"trials={json.dumps([str(path) for path in args.trials])}")
     if args.workers is not None:
         texts.append(f"workers={args.workers}")
     if args.runtime is not None:
@@ -95,6 +86,19 @@ def _options(context: Context) -> SearchOptions:
         raise ConfigError(f"{path} is not the run folder of a supernet or a search")
     raw: dict[str, Any] = {"run": str(path.parent / "search"), "supernet": str(path)}
     return build(SearchOptions, raw, "search", texts)
+
+
+def budget_overrides(args: argparse.Namespace) -> list[str]:
+    """The flags of budgets and devices as overrides of a search's options."""
+    budgets = [
+        *args.macs,
+        *(f"params={text}" for text in args.params),
+        *(f"size_mb={text}" for text in args.size_mb),
+        *(_latency_budget(text) for text in args.latency_ms),
+    ]
+    devices = [str(path) for path in args.device_table]
+    lists = {"budgets": budgets, "devices": devices}
+    return [f"{key}={json.dumps(values)}" for key, values in lists.items() if values]
 
 
 def _stored_options(run: Path, texts: list[str]) -> SearchOptions:

@@ -84,7 +84,7 @@ def choose_data(
     if known is not None:
         asked = {"direction": known[0].direction, **asked}
     fitting = (each for each in modes if _can_be(root, each, split))
-    options = DataOptions(root=root, mode=next(fitting, modes[-1])).model_copy(update=asked)
+    options = DataOptions(root=root, mode=next(fitting, mode or "paired")).model_copy(update=asked)
     return ChosenData(options, split, make_splits(options, (split,)), from_run=False)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import calibration_batches, load_model, run_splits
 from gancompress.checkpoint.network import (
     Network,
@@ -19,7 +20,7 @@ from gancompress.checkpoint.network import (
     load_supernet,
 )
 from gancompress.checkpoint.run import RunFolder
-from gancompress.config import CompressOptions
+from gancompress.config import CompressOptions, dump_options
 from gancompress.cost import measure_latency
 from gancompress.data import ImageKind, Split, Splits, data_kind, load_split, spread, to_float
 from gancompress.distributed import choose_device, under_torchrun
@@ -119,6 +120,7 @@ def compress(
     module = options.supernet.teacher.module
     trusted = (*trusted, *([module] if module else []))
     preflight(options, device, trusted)
+    write_atomic(options.run / "options.yaml", dump_options(options).encode())
     if options.teacher is not None:
         _announce("teacher", options.teacher.run)
         train_teacher(options.teacher, device)

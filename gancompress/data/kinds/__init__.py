@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from gancompress.data.kinds.inputs import Inputs
 from gancompress.data.kinds.kind import DataKind
 from gancompress.data.kinds.paired import Paired
 from gancompress.data.kinds.unpaired import Unpaired
 from gancompress.tables import lookup
 
-DATA_KINDS: dict[str, type[DataKind]] = {"unpaired": Unpaired, "paired": Paired}
+DATA_KINDS: dict[str, type[DataKind]] = {
+    "unpaired": Unpaired,
+    "paired": Paired,
+    "inputs": Inputs,
+}
 """By the name in `data.mode`. Where nothing says what a folder holds, the first kind that fits."""
 
 

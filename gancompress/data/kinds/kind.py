@@ -120,7 +120,12 @@ def folder_names(layout: Layout, split: str, side: str) -> list[str]:
 def split_folder(root: Path, layout: Layout, split: str, side: str) -> Path | None:
     """The folder of a split and side, or None where there is none."""
     folders = [root / name for name in folder_names(layout, split, side)]
-    return next((folder for folder in folders if folder.is_dir()), None)
+    there = (folder for folder in folders if folder.is_dir())
+    return next((folder for folder in there if folder != root or _holds_images(folder)), None)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(map(is_image_file, folder.iterdir()))
 
 
 def searched(split: str) -> tuple[str, ...]:

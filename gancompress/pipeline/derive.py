@@ -1,0 +1,210 @@
+"""The options of a compression, derived from a folder of images and a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from gancompress.checkpoint.models import run_data
+from gancompress.checkpoint.network import Network
+from gancompress.config import CompressOptions, DataOptions, TeacherSource, build
+from gancompress.data import DATA_KINDS, data_kind, spread
+from gancompress.data.kinds.kind import has_folders
+from gancompress.data.listing import find_layout, find_sources
+from gancompress.errors import ConfigError, DataError
+from gancompress.tables import lookup
+from gancompress.training.student import load_teacher
+
+NUM_MEASURED = 16
+LEAST_PAIR_RATIO = 1.5  # width over height of two images side by side
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work a compression is.
+
+    Attributes:
+        side: Of training crops in pixels, at most.
+        margin: Side of the resized images over that of the crops.
+        teacher: Family and ngf of a teacher that has to be trained.
+        num_images: That teacher and student are trained on, each; None for `epochs`.
+        epochs: Passes over the training images where `num_images` is None.
+        search: Keys of the search.
+    """
+
+    side: int
+    margin: float
+    teacher: tuple[str, int]
+    num_images: int | None
+    search: dict[str, Any]
+    epochs: int = 200
+
+
+PRESETS = {
+    "quick": Preset(128, 1.0, ("resnet_6blocks", 32), 4_000, {"num_trials": 100, "max_images": 32}),
+    "standard": Preset(256, 286 / 256, ("resnet_9blocks", 64), 100_000, {"num_trials": 300}),
+    "published": Preset(256, 286 / 256, ("resnet_9blocks", 64), None, {"num_trials": 1000}),
+}
+"""Schedules by name; `published` counts epochs as pix2pix and CycleGAN do."""
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "paired": {"gan_mode": "hinge", "lambda_recon": 100.0, "lambda_distill": 1.0},
+    "unpaired": {"gan_mode": "lsgan", "lambda_recon": 10.0, "lambda_distill": 0.01},
+    "inputs": {"lambda_gan": 0.0, "lambda_recon": 100.0, "lambda_distill": 1.0},
+}
+"""Of the distillation, by the kind of data: without target images the teacher alone decides."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a data folder holds.
+
+    Attributes:
+        mode: The kind of data.
+        count: Training images of the larger side.
+        side: The shorter side of the smallest image in pixels, of the files that were measured.
+    """
+
+    mode: str
+    count: int
+    side: int
+
+
+def derive_compression(
+    data: Path,
+    teacher: Path | None = None,
+    preset: str = "standard",
+    epochs: int | None = None,
+    overrides: Sequence[str] = (),
+) -> CompressOptions:
+    """Options that no file has to spell out.
+
+    Args:
+        data: Folder of pairs, of two domains, or of inputs alone.
+        teacher: A run, or anyone's checkpoint; by default one is trained on the data.
+        preset: Entry of `PRESETS`.
+        epochs: Passes over the training images, for teacher and student each; half of them with a
+            falling learning rate.
+        overrides: `key=value` texts, such as `data.direction=BtoA`, `run=FOLDER` or
+            `search.budgets=[1G]`.
+
+    Raises:
+        DataError: The folder does not hold images of a known kind.
+        CheckpointError: The teacher cannot be used.
+        ConfigError: There is no such preset, or the teacher does not fit the data.
+    """
+    chosen, images = lookup(PRESETS, preset, "preset"), look_at(data)
+    network = load_teacher(TeacherSource(weights=teacher)) if teacher is not None else None
+    if network is None and images.mode == "inputs":
+        raise ConfigError(
+            f"{data} holds images of one domain, which cannot train a teacher: name one with "
+            "--teacher"
+        )
+    crop = _crop(chosen, images, network)
+    total = chosen.num_images or chosen.epochs * images.count
+    if epochs is not None:
+        total = epochs * images.count
+    half = {"num_images": total - total // 2, "num_images_decay": total // 2}
+    known = run_data(teacher) if teacher is not None else None
+    raw: dict[str, Any] = {
+        "run": str(Path("runs") / data.resolve().name),
+        "data": {
+            "root": str(data),
+            "mode": images.mode,
+            "direction": known[0].direction if known else "AtoB",
+            "load_size": round(crop * chosen.margin),
+            "crop_size": crop,
+        },
+        "supernet": {"loss": dict(LOSSES[images.mode]), "schedule": half, "log": _log(total)},
+        "search": dict(chosen.search),
+    }
+    if teacher is not None:
+        raw["supernet"]["teacher"] = {"weights": str(teacher)}
+    else:
+        name, ngf = chosen.teacher
+        raw["teacher"] = {
+            "generator": {"name": name, "ngf": ngf},
+            "schedule": half,
+            "log": _log(total),
+        }
+    options = build(CompressOptions, raw, str(data), list(overrides))
+    found = options.supernet.data.direction
+    if known and found != known[0].direction:
+        raise ConfigError(f"{teacher} was trained with direction {known[0].direction}, not {found}")
+    return options
+
+
+def _crop(preset: Preset, images: Images, network: Network | None) -> int:
+    """Side of training crops: the teacher's own, or as large as preset and images allow."""
+    stride, own = (network.stride, network.header.get("image_size")) if network else (4, None)
+    side = int(own or min(preset.side, images.side))
+    return max(stride, side - side % stride)
+
+
+def _log(total: int) -> dict[str, int]:
+    return {
+        "log_every": max(1, total // 100),
+        "sample_every": max(1, total // 5),
+        "checkpoint_every": max(1, total // 20),
+    }
+
+
+def look_at(root: Path) -> Images:
+    """Which kind of data a folder holds, how much of it, and how large the images are.
+
+    Raises:
+        DataError: None that is known; or images in `train/` that are not side-by-side pairs.
+    """
+    if not root.is_dir():
+        raise DataError(f"no data folder {root}")
+    mode = _mode(root)
+    sources = find_sources(DataOptions(root=root, mode=mode), find_layout(root, mode), ("train",))
+    files = {side: source.files for (_, side), source in sources.items()}
+    sizes = []
+    for side, paths in files.items():
+        for path in (paths[i] for i in spread(len(paths), NUM_MEASURED)):
+            width, height = _measured(path)
+            if side == "AB":
+                _refuse_single(path, width, height)
+                width //= 2
+            sizes.append(min(width, height))
+    if not sizes:
+        raise DataError(f"{root} holds no training images")
+    return Images(mode, max(map(len, files.values())), min(sizes))
+
+
+def _mode(root: Path) -> str:
+    """The kind of data; two folders whose files have the same names hold pairs."""
+    fitting = [
+        mode
+        for mode in DATA_KINDS
+        if any(has_folders(root, layout, ("train",)) for layout in data_kind(mode).layouts)
+    ]
+    if not fitting:
+        kinds = "; ".join(f"{name}: {kind.description}" for name, kind in DATA_KINDS.items())
+        raise DataError(f"{root} holds no data of a known kind\n  {kinds}")
+    sides = [root / "trainA", root / "trainB"]
+    if all(side.is_dir() for side in sides):
+        names = [{path.stem for path in side.iterdir()} for side in sides]
+        return "paired" if names[0] == names[1] else "unpaired"
+    return fitting[0]
+
+
+def _measured(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise DataError(f"{path}: not a readable image: {error}") from None
+
+
+def _refuse_single(path: Path, width: int, height: int) -> None:
+    if width < LEAST_PAIR_RATIO * height:
+        raise DataError(
+            f"{path} is {width}x{height}, which is not a side-by-side pair\n  Images of one domain "
+            f"are named by their own folder ({path.parent}); pairs may also lie in trainA/ trainB/."
+        )
