@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from gancompress.elastic import Subnet, Supernet
     from gancompress.export import ExportOptions
     from gancompress.inference import LoadedGenerator, load_generator
-    from gancompress.pipeline import EvaluateOptions, compress, evaluate, export_generator
+    from gancompress.pipeline import (
+        EvaluateOptions,
+        compress,
+        derive_compression,
+        evaluate,
+        export_generator,
+    )
     from gancompress.search import search as search_subnets
     from gancompress.training.stages import finetune, train_teacher
     from gancompress.training.stages import train_supernet as distil
@@ -38,7 +44,10 @@ else:
         "elastic": ["Subnet", "Supernet"],
         "export": ["ExportOptions"],
         "inference": ["LoadedGenerator", "load_generator"],
-        "pipeline": ["EvaluateOptions", "compress", "evaluate", "export_generator"],
+        "pipeline": [
+            *("EvaluateOptions", "compress", "derive_compression"),
+            *("evaluate", "export_generator"),
+        ],
         "search": ["search_subnets:search"],
         "training.stages": ["distil:train_supernet", "finetune", "train_teacher"],
     }
@@ -76,6 +85,7 @@ __all__ = [
     "TeacherOptions",
     "__version__",
     "compress",
+    "derive_compression",
     "distil",
     "evaluate",
     "export_generator",

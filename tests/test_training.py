@@ -1250,3 +1250,15 @@ def test_supernet_keeps_its_teacher_and_needs_no_other_folder(world: World) -> N
     net, network = load_supernet(run)
     assert network.header["progress"] == {"images": 12, "of": 12}
     assert dataclasses.asdict(net.space.dimensions[0])["choices"] == (4, 8)
+
+
+def test_training_reports_losses_without_a_terminal(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = teacher_options(world.paired, tmp_path / "mine", "log.log_every=4")
+    with caplog.at_level("INFO", "gancompress"):
+        train_teacher(options, CPU)
+    lines = [r.getMessage() for r in caplog.records if r.name == "gancompress.progress"]
+    starts = [f"{tmp_path.name}/mine: {images} of 12 images, " for images in (4, 8, 12)]
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 3
+    assert all(" left, " in line and ", D " in line for line in lines)

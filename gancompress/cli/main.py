@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.WARNING if speaks() else logging.ERROR  # one warning, however many ranks
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     if speaks():
-        logging.getLogger("gancompress.pipeline").setLevel(logging.INFO)  # which stage is running
+        logging.getLogger("gancompress").setLevel(logging.INFO)  # stages and their progress
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     try:
         with _terminations_interrupt():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gancompress.data import RGB, Generator, ImageKind, ImageSet, Split, refuse_constant, spread
 from gancompress.data.translation import NOT_FINITE, attempt_batch
 from gancompress.errors import DataError
+from gancompress.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,11 @@ def _translate(
     device: torch.device,
 ) -> Tensor:
     outputs = []
-    starts = range(0, len(inputs), batch_size)
-    for start in tqdm(starts, "translate", unit="batch", file=sys.stderr, disable=None):
-        fakes, finite = attempt_batch(generator, inputs[start : start + batch_size], device)
-        if not bool(finite.all()):
-            raise DataError(NOT_FINITE.format(names[start + int(finite.int().argmin())]))
-        outputs.append(fakes)
+    with Progress(len(inputs), "translate", "images") as bar:
+        for start in range(0, len(inputs), batch_size):
+            fakes, finite = attempt_batch(generator, inputs[start : start + batch_size], device)
+            if not bool(finite.all()):
+                raise DataError(NOT_FINITE.format(names[start + int(finite.int().argmin())]))
+            outputs.append(fakes)
+            bar.update(len(fakes))
     return torch.cat(outputs)

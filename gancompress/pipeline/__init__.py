@@ -1,6 +1,7 @@
 """Whole stages for programs and for the command line: options in, files and values out."""
 
 from gancompress.pipeline.compression import Compression, compress
+from gancompress.pipeline.derive import derive_compression
 from gancompress.pipeline.evaluation import EvaluateOptions, Evaluation, evaluate
 from gancompress.pipeline.export import Exported, export_generator
 
@@ -10,6 +11,7 @@ __all__ = [
     "Evaluation",
     "Exported",
     "compress",
+    "derive_compression",
     "evaluate",
     "export_generator",
 ]

@@ -130,7 +130,7 @@ def compress(
     options = options.model_copy(update={"supernet": found})
     _announce("search", options.search.run)
     result = search(options.search, device, plan_search(options.search, device, trusted))
-    logger.info("export and report")
+    logger.info("export and report: %s", options.run)
     finished = _finish(options, result, device, trusted)
     files = _export(options, finished)
     rows = _rows(finished, result, files)

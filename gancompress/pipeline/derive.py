@@ -75,8 +75,8 @@ class Images:
 
 
 def derive_compression(
-    data: Path,
-    teacher: Path | None = None,
+    data: Path | str,
+    teacher: Path | str | None = None,
     preset: str = "standard",
     epochs: int | None = None,
     overrides: Sequence[str] = (),
@@ -97,6 +97,7 @@ def derive_compression(
         CheckpointError: The teacher cannot be used.
         ConfigError: There is no such preset, or the teacher does not fit the data.
     """
+    data, teacher = Path(data), None if teacher is None else Path(teacher)
     chosen, images = lookup(PRESETS, preset, "preset"), look_at(data)
     network = load_teacher(TeacherSource(weights=teacher)) if teacher is not None else None
     if network is None and images.mode == "inputs":

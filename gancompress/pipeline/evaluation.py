@@ -73,7 +73,7 @@ class EvaluateOptions:
         output: Folder for scores, images and page.
     """
 
-    data: Path
+    data: Path | str
     split: SplitName = "test"
     direction: str | None = None
     mode: str | None = None
@@ -87,6 +87,11 @@ class EvaluateOptions:
     workers: int = 2
     seed: int = 0
     output: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder of `data`."""
+        return Path(self.data)
 
     def __post_init__(self) -> None:
         for name in ("max_images", "batch_size", "workers", "size"):
@@ -183,10 +188,7 @@ def plan_evaluation(
             )
     split = options.split
     kinds = (loaded.input, loaded.output)
-    data = choose_data(
-        options.data,
-        split, model.path, options.direction, options.mode, kinds,
-    )
+    data = choose_data(options.root, split, model.path, options.direction, options.mode, kinds)
     if options.segmenter and not data.is_paired:
         raise ConfigError(
             "--segmenter reads labels from the inputs of paired data, and this data is unpaired: "
@@ -240,7 +242,7 @@ def _output(model: Model, options: EvaluateOptions, direction: str) -> Path:
     name = path.stem if path.is_file() else path.name
     if name.startswith("latest_net_"):  # every training has one; its folder has the name
         name = f"{path.resolve().parent.name}-{name}"
-    return Path("runs") / "evaluation" / f"{name}-{options.data.name}-{what}"
+    return Path("runs") / "evaluation" / f"{name}-{options.root.name}-{what}"
 
 
 def _refuse_photos(split: Split, judge: Judge) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gancompress.config import SearchOptions
 from gancompress.distributed import agreed, rank
 from gancompress.elastic import Subnet
 from gancompress.errors import Interrupted
+from gancompress.progress import Progress
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.executor import Executor, Request
 from gancompress.search.front import Frame, growth, has_settled
@@ -110,7 +108,7 @@ class SearchLoop:
         limit = min(limit, size)
         trials: list[Trial] = []
         ends: list[int] = []
-        bar = tqdm(total=limit, desc="search", unit="subnet", file=sys.stderr, disable=None)
+        bar = Progress(limit, "search", "subnets", shown=rank() == 0)
         with graceful_stop() as stop, bar:
             while generation := agreed(partial(self._next, trials, ends, limit)):
                 whole = self._evaluate(generation, trials, lambda: stop.requested, bar)
@@ -131,7 +129,7 @@ class SearchLoop:
         return self.plan.searcher.propose(self.plan.problem, trials, rng)[: limit - len(trials)]
 
     def _evaluate(
-        self, generation: list[Subnet], trials: list[Trial], stop: Callable[[], bool], bar: Any
+        self, generation: list[Subnet], trials: list[Trial], stop: Callable[[], bool], bar: Progress
     ) -> bool:
         """Make a generation known; whether all of it is, before the time was up or a signal came.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import LogOptions, ScheduleOptions, Section
@@ -32,6 +30,7 @@ from gancompress.distributed import (
     whole_batches,
 )
 from gancompress.errors import GanCompressError, Interrupted
+from gancompress.progress import Progress
 
 Losses = dict[str, Tensor]
 
@@ -103,6 +102,7 @@ class Trainer:
     images: int = 0
     _sums: dict[str, float] = field(default_factory=dict)
     _steps: int = 0
+    _facts: str = ""  # losses to be reported
     _since: float = field(default_factory=time.perf_counter)
 
     def fit(self) -> dict[str, Any]:
@@ -115,14 +115,14 @@ class Trainer:
         self._restore()
         total, first = self.schedule.total_images, rank() == 0
         name = f"{self.run.path.parent.name}/{self.run.path.name}"
-        bar = tqdm(
-            total=total, initial=self.images, unit="img", desc=name, file=sys.stderr,
-            disable=None if first else True, mininterval=1,
-        )  # fmt: skip
+        bar = Progress(total, name, "images", initial=self.images, shown=first, lines=0)
         with graceful_stop() as stop, bar:
             while self.images < total:
                 self._advance()
                 bar.update(self.schedule.batch_size)
+                if self._facts:
+                    bar.report(self._facts)
+                    self._facts = ""
                 if any_rank(stop.requested):
                     self._checkpoint()
                     raise shared(
@@ -175,6 +175,7 @@ class Trainer:
         entry = {"images": self.images, "epoch": round(epoch, 3), "lr": lr, **means}
         if rank() == 0:
             self.run.append_log({**entry, "images_per_second": round(speed, 2)})
+        self._facts = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
         self._sums, self._steps, self._since = {}, 0, now
 
     def _refuse(self, bad: list[str]) -> None:

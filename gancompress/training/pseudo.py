@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.data import ImageSet, translate_batches
 from gancompress.distributed import any_rank, is_first_here, rank, whole_batch, world_size
+from gancompress.progress import Progress
 from gancompress.training.precision import autocast
 
 BATCH = 4
@@ -107,11 +106,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
 
 def _translated(teacher: PaddedTeacher, images: ImageSet) -> Iterator[tuple[int, Tensor]]:
     """All outputs in order, (N, C, S, S) uint8, and the index of the first one of each block."""
-    bar = tqdm(
-        total=len(images), desc="pseudo pairs", unit="img", file=sys.stderr,
-        disable=None if rank() == 0 else True,
-    )  # fmt: skip
-    with bar:
+    with Progress(len(images), "pseudo pairs", "images", shown=rank() == 0) as bar:
         for start in range(0, len(images), BATCH * world_size()):
             own = range(start + BATCH * rank(), start + BATCH * (rank() + 1))
             indices = [index for index in own if index < len(images)]
