@@ -16,15 +16,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from documents import commands
 from helpers import make_paired
 from PIL import Image
+from safetensors.torch import load_file
 
 from gancompress.checkpoint.models import smallest_chosen
 from gancompress.checkpoint.network import save_network
 from gancompress.cli import train
 from gancompress.cli.main import main
-from gancompress.cli.parser import COMMANDS
-from gancompress.config import TeacherOptions, load_options
+from gancompress.cli.parser import COMMANDS, make_parser
+from gancompress.config import (
+    Section,
+    SupernetOptions,
+    TeacherOptions,
+    load_compression,
+    load_options,
+)
 from gancompress.models import build_generator
 from runs import REPOSITORY, finished, write_compress
 
@@ -268,6 +276,47 @@ def test_dry_run_writes_nothing(
     assert plain.out.strip()
     assert as_json.out.count("\n") == 1
     assert isinstance(json.loads(as_json.out), dict)
+
+
+@pytest.fixture
+def readme_world(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the commands of README.md name."""
+    for name, target in (
+        ("runs/horse2zebra", world / "run"),
+        ("my/images", world / "data"),
+        ("database/horse2zebra", world / "data"),
+        ("photos", world / "data" / "test"),
+        ("options", OPTIONS),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "checkpoints").mkdir()
+    tensors = load_file(world / "run" / "teacher" / "weights.safetensors")
+    torch.save(tensors, tmp_path / "checkpoints" / "latest_net_G.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+KINDS: dict[str, type[Section]] = {"teacher": TeacherOptions, "supernet": SupernetOptions}
+
+
+def test_commands_of_the_readme_would_run(call: Call, readme_world: Path) -> None:
+    """Options files are only read: what they describe is not tiny."""
+    for words in commands(REPOSITORY / "README.md"):
+        typed = ["_".join(["4"] * 8) if re.fullmatch(r"\d+(_\d+)+", w) else w for w in words]
+        args = make_parser().parse_args(typed)
+        options = next((word for word in typed if word.endswith(".yaml")), None)
+        if options and args.command == "compress":
+            load_compression(Path(options), args.set)
+        elif options:
+            load_options(KINDS[args.command], Path(options), args.set)
+        elif not any(re.fullmatch(r"[A-Z]+(\.onnx)?", word) for word in typed):
+            if "--device-table" in typed:  # measuring one takes long
+                typed = [word for word in typed if "server.json" not in word and word != "40"]
+                typed = [w for w in typed if w not in ("--device-table", "--latency-ms")]
+            ended = call(*typed, "--dry-run")
+            assert ended.code == 0, (typed, ended.err)
+    assert not (readme_world / "zebras").exists()
 
 
 def test_dry_run_shows_options_costs_and_shapes(

@@ -464,7 +464,7 @@ def test_without_any_feature_network_images_are_still_written(
     assert found["scores"] == {}
     assert len(found["left_out"]) == 1
     assert main(["evaluate", str(model), str(unpaired), "--features", "none"]) == 0
-    assert "no scores: --features none" in capsys.readouterr().out
+    assert "no scores: with --features none" in capsys.readouterr().out
 
 
 def test_networks_that_nothing_can_use_are_named(
