@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import timedelta
 
+from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.context import Context
 from gancompress.cli.search import budget_overrides, show_result
 from gancompress.cli.train import describe_splits
@@ -13,6 +15,7 @@ from gancompress.cost import format_count
 from gancompress.errors import ConfigError
 from gancompress.pipeline.compression import compress, preflight
 from gancompress.pipeline.derive import derive_compression
+from gancompress.pipeline.rehearsal import rehearse
 from gancompress.report import Row, text_table
 
 
@@ -22,6 +25,9 @@ def run_compress(context: Context) -> None:
     if context.args.dry_run:
         _dry_run(context, options)
         return
+    if context.args.source.is_dir() and not RunFolder(options.supernet.run).config.exists():
+        context.say(f"{options.run}: rehearsing every stage on a few images")
+        _say_seconds(context, rehearse(options, context.device, context.args.module))
     done = compress(options, context.device, context.args.module)
     show_result(context, done.result)
     context.say(f"\nscores on {done.about}")
@@ -66,7 +72,14 @@ def _dry_run(context: Context, options: CompressOptions) -> None:
         f"{net.space.distinct:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
         f"{size}x{size}"
     )
-    context.result(options.model_dump(mode="json"))
+    seconds = rehearse(options, context.device, context.args.module)
+    _say_seconds(context, seconds)
+    context.result({**options.model_dump(mode="json"), "seconds": seconds})
+
+
+def _say_seconds(context: Context, seconds: dict[str, float]) -> None:
+    for stage, needed in seconds.items():
+        context.say(f"{stage}: about {timedelta(seconds=round(needed))} on this machine")
 
 
 def _facts(row: Row) -> dict[str, object]:
