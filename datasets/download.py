@@ -354,7 +354,7 @@ def check_image(path: Path, paired: bool) -> None:
     except Exception as error:  # decoders raise many types for damaged files
         raise DownloadError(f"{name} is not a readable image: {error}") from None
     if paired and width % 2:
-        raise DownloadError(f"{name} is no side-by-side pair: {width}x{height} has an odd width")
+        raise DownloadError(f"{name} is not a side-by-side pair: {width}x{height} has an odd width")
 
 
 def in_parallel(label: str, function: Callable[[T], None], items: Iterable[T]) -> None:

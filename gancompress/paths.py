@@ -23,7 +23,7 @@ def relative_name(name: object) -> PurePosixPath:
         ValueError: It is no such path, or leads out of the folder as it is written.
     """
     if not isinstance(name, str) or not name or "\0" in name:
-        raise ValueError(f"{name!r} is no name of a file")
+        raise ValueError(f"{name!r} is not a valid file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{name} is outside the folder")

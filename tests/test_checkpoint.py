@@ -230,7 +230,7 @@ def test_only_images_need_the_statistics_of_a_subnet(tmp_path: Path) -> None:
 def test_generator_is_no_supernet(tmp_path: Path) -> None:
     options, path = small(), tmp_path / "plain.safetensors"
     save_network(path, trained(options), {"generator": options.model_dump(mode="json")})
-    with pytest.raises(CheckpointError, match=r"plain\.safetensors is no supernet"):
+    with pytest.raises(CheckpointError, match=r"plain\.safetensors is not a supernet"):
         load_supernet(path)
 
 
@@ -609,18 +609,18 @@ def test_factory_makes_the_network_of_foreign_tensors(module_of_mine: str, tmp_p
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("{m}", "is no factory; write package.module:factory"),
-        ("{m}.build", "is no factory; write package.module:factory"),
+        ("{m}", "is not a factory; write package.module:factory"),
+        ("{m}.build", "is not a factory; write package.module:factory"),
         ("{m}:nothing_there", "cannot import the factory"),
         ("no_such_module:build", "cannot import the factory"),
         ("broken_module:build", "cannot import the factory .*a_module_that_is_not_there"),
         ("{m}:number", "returned int, not an nn.Module"),
         ("{m}:failing", "the factory '.*:failing' raised RuntimeError: no widths given"),
         ("unwritten_module:build", "cannot import the factory .*invalid syntax"),
-        ("{m}:nothing", "is no function that returns an nn.Module"),
-        (":build", "is no factory"),
-        ("{m}:", "is no factory"),
-        (".{m}:build", "is no factory"),
+        ("{m}:nothing", "is not a function that returns an nn.Module"),
+        (":build", "is not a factory"),
+        ("{m}:", "is not a factory"),
+        (".{m}:build", "is not a factory"),
     ],
 )
 def test_names_that_are_no_factories_are_refused(

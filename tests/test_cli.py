@@ -164,13 +164,13 @@ MISTAKES: dict[str, str] = {
     "search run/search --latency-ms 40@phone": r"needs a table .*: --device-table FILE",
     "search run/teacher": r"run/teacher is not the run folder of a supernet or a search",
     "search nowhere": r"no run folder or options file nowhere",
-    "finetune run/teacher --subnet 4_4": r"CheckpointError: .*weights\.safetensors is no supernet",
-    "finetune run/supernet --subnet ../../outside": r"SpaceError: '\.\./\.\./outside' is no subnet",
-    "export run/supernet --subnet 99_4_4_4_4_4_4_4": r"SpaceError: .* 99 is no width of",
+    "finetune run/teacher --subnet 4_4": r"weights\.safetensors is not a supernet",
+    "finetune run/supernet --subnet ../../outside": r"'\.\./\.\./outside' is not a subnet",
+    "export run/supernet --subnet 99_4_4_4_4_4_4_4": r"SpaceError: .* 99 is not a width of",
     "export run/supernet --subnet 4_4": r"SpaceError: subnet 4_4 has 2 widths",
-    "export run/supernet --subnet small": r"SpaceError: 'small' is no subnet",
+    "export run/supernet --subnet small": r"SpaceError: 'small' is not a subnet",
     "export run/supernet --to tflite": r"unknown export format 'tflite'",
-    "export run/teacher --subnet 4_4": r"is no supernet, so --subnet 4_4 says nothing",
+    "export run/teacher --subnet 4_4": r"is not a supernet, so --subnet 4_4 has no effect",
     "export nowhere": r"no model nowhere",
     "export garbage.onnx": r"garbage\.onnx is an exported file; name the run or checkpoint",
     "demo garbage.onnx": r"garbage\.onnx is an exported file; name the run or checkpoint",
@@ -185,11 +185,11 @@ MISTAKES: dict[str, str] = {
     "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
     "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
     "translate run/teacher data/test out --format xyz": r"cannot write rgb images as '\.xyz'",
-    "translate run/teacher data/test out --batch-size 0": r"batch size is at least 1, not 0",
+    "translate run/teacher data/test out --batch-size 0": r"batch size must be at least 1, not 0",
     "translate run/teacher data/test data/test": r"is the input folder itself",
     "translate run/teacher data/test out --module nowhere": r"write package\.module:factory",
-    "export run/teacher --set seed=1": r"--set and --seed say nothing here",
-    "translate run/teacher data/test out --seed 1": r"--set and --seed say nothing here",
+    "export run/teacher --set seed=1": r"--set and --seed have no effect on this command",
+    "translate run/teacher data/test out --seed 1": r"--set and --seed have no effect on this",
     "compress missing.yaml": r"no options file missing\.yaml",
     "compress compress.yaml --set export=[onx]": r"unknown export format 'onx'",
     "compress compress.yaml --set search.supernet=elsewhere": r"search\.supernet=elsewhere is not",
@@ -471,7 +471,7 @@ def test_interrupted_command_exits_with_75(
     monkeypatch.setattr(train, "run_teacher", lambda context: signal.raise_signal(number))
     ended = call("teacher", "any.yaml")
     assert (ended.code, ended.out) == (75, "")
-    assert "the same command goes on" in ended.err
+    assert "rerun this command to resume" in ended.err
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 

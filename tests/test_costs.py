@@ -242,8 +242,8 @@ def test_sampled_genomes_are_uniform_members_and_repeat_under_a_seed() -> None:
 @pytest.mark.parametrize(
     ("genomes", "message"),
     [
-        (np.array([[2, 3, 1, 1], [9, 3, 1, 1]]), "9 is no width of a, which has 1 to 8"),
-        (np.array([[2, 3, 1, 0]]), "0 is no width of d"),
+        (np.array([[2, 3, 1, 1], [9, 3, 1, 1]]), "9 is not a width of a, which has 1 to 8"),
+        (np.array([[2, 3, 1, 0]]), "0 is not a width of d"),
         (np.array([[2, 3, 1]]), r"shape \(number of subnets, 4\), not int64 of \(1, 3\)"),
         (np.array([2, 3, 1, 1]), r"not int64 of \(4,\)"),
         (np.array([[2.0, 3.0, 1.0, 1.0]]), "genomes are int64 .*, not float64"),

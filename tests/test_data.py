@@ -206,7 +206,7 @@ def test_data_folder_without_folders_is_an_error_for_every_split(
 def test_pair_of_odd_width_is_named(paired: Path) -> None:
     bad = write_image(paired / "train" / "odd.png", np.zeros((32, 63, 3), np.uint8))
     split = load_split(options(paired), "train", SIZE)
-    with pytest.raises(DataError, match=rf"{bad.name}: 63x32 is no side-by-side pair"):
+    with pytest.raises(DataError, match=rf"{bad.name}: 63x32 is not a side-by-side pair"):
         split.inputs[split.names.index("odd")]
     with pytest.raises(DataError, match=bad.name):
         split.inputs.preload()

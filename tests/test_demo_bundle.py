@@ -324,7 +324,7 @@ def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ConfigError, match=f"is no bundle of models: it holds no {NAME}"):
+        with pytest.raises(ConfigError, match=f"is not a bundle of models: it holds no {NAME}"):
             read_manifest(folder)
 
 
@@ -335,7 +335,7 @@ def test_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
 )
 def test_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / NAME).write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"front\.json is no manifest of this version"):
+    with pytest.raises(CheckpointError, match=r"front\.json is not a manifest of this version"):
         read_manifest(tmp_path)
 
 
@@ -682,7 +682,7 @@ def test_checkpoint_is_offered_alone(world: Path) -> None:
     source = find_source(world / "teacher.safetensors")
     assert [(offer.name, offer.role) for offer in source.offers] == [("teacher", "generator")]
     assert (source.data, source.splits, source.size) == (None, None, 32)
-    with pytest.raises(ConfigError, match=r"is no supernet, so --subnet 8_8 says nothing"):
+    with pytest.raises(ConfigError, match=r"is not a supernet, so --subnet 8_8 has no effect"):
         find_source(world / "teacher.safetensors", ["8_8"])
 
 
@@ -1116,7 +1116,7 @@ MISTAKES: dict[str, str] = {
     "search --images search": r"DataError: search holds no images",
     "search --images data/test/0200.png": r"DataError: no folder data/test/0200\.png",
     "teacher.safetensors": r"ConfigError: .* give --images FOLDER with inputs",
-    "teacher.safetensors --subnet 8_12_8": r"ConfigError: .*is no supernet, so --subnet 8_12_8",
+    "teacher.safetensors --subnet 8_12_8": r"ConfigError: .*is not a supernet, so --subnet 8_12_8",
     "search --subnet 9_9_9": r"SpaceError: ",
     "search --subnet many": r"SpaceError: ",
     "search --weights int4": r"ConfigError: unknown choice of --weights 'int4'; did you mean",
@@ -1131,7 +1131,7 @@ MISTAKES: dict[str, str] = {
     "finished --module a:b": r"ConfigError: finished is a finished bundle",
     "damaged": r"CheckpointError: damaged/models/8_8\.onnx is not the file that the bundle lists",
     "damaged --static new": r"CheckpointError: damaged/models/8_8\.onnx is not the file",
-    "broken --dry-run": r"CheckpointError: broken/front\.json is no manifest of this version",
+    "broken --dry-run": r"CheckpointError: broken/front\.json is not a manifest of this version",
     "finished --port 70000": r"ConfigError: --port 70000: ports are",
     "finished --host 192.0.2.1": r"ConfigError: cannot listen at --host 192\.0\.2\.1 --port 8000",
     "finished --static data": r"ConfigError: data is not empty, and was not written by this",

@@ -381,7 +381,7 @@ def test_pair_of_odd_width_is_named(
     odd = image_bytes(9, 4)
     server.plan = sends(zip_of({**members("maps", PAIRED), "maps/train/0.jpg": odd}))
     message = failure(download, capsys, root, "maps", "--url", server.url)
-    assert "train/0.jpg is no side-by-side pair: 9x4 has an odd width" in message
+    assert "train/0.jpg is not a side-by-side pair: 9x4 has an odd width" in message
 
 
 def test_odd_width_is_fine_for_unpaired_images(

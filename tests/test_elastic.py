@@ -348,10 +348,10 @@ def test_six_numbers_set_all_residual_blocks_at_once() -> None:
         ("16_16_a_16_16_16_16_16", "numbers joined by '_'"),
         ("16-16", "numbers joined by '_'"),
         ("", "numbers joined by '_'"),
-        ("16_16_16_16_16_16_16_33", "33 is no width of layer7, which has 1 to 32"),
-        ("0_16_16_16_16_16_16_16", "0 is no width of layer0"),
-        ("-8_16_16_16_16_16_16_16", "-8 is no width of layer0"),
-        ("16_64_16_16_16_16", "64 is no width of layer1"),
+        ("16_16_16_16_16_16_16_33", "33 is not a width of layer7, which has 1 to 32"),
+        ("0_16_16_16_16_16_16_16", "0 is not a width of layer0"),
+        ("-8_16_16_16_16_16_16_16", "-8 is not a width of layer0"),
+        ("16_64_16_16_16_16", "64 is not a width of layer1"),
     ],
 )
 def test_text_that_is_no_subnet_is_refused(text: str, message: str) -> None:

@@ -287,12 +287,12 @@ def test_an_output_that_shows_nothing_is_an_error_with_its_name(
         (("--size", "33"), "--size 33 must be a multiple"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--max-images", "-2"), "--max-images must be at least 1"),
-        (("--subnet", "1_2"), "is no supernet"),
+        (("--subnet", "1_2"), "is not a supernet"),
         (("--features", "vgg"), "unknown features 'vgg'"),
         (("--features", "tiny=test_features:wider"), "--features tiny is given twice"),
         (("--lpips", "alex", "--lpips", "alex=FILE"), "--lpips alex is given twice"),
         (("--segmenter", "judge"), "this data is unpaired"),
-        (("--set", "a=b"), "--set says nothing here"),
+        (("--set", "a=b"), "--set has no effect on this command"),
         (("--teacher", "nowhere"), "no model nowhere"),
     ],
 )
@@ -419,7 +419,7 @@ def test_photos_are_no_labels_for_a_judge(
     arguments = list(judged(tmp_path, monkeypatch))
     arguments[1] = str(paired)
     assert main(["evaluate", *arguments]) == 2
-    assert "These inputs are no label images: check --direction" in capsys.readouterr().err
+    assert "These inputs are not label images: check --direction" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -207,11 +207,11 @@ def test_images_that_an_onnx_file_does_not_take_are_refused(
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ("no json", "its metadata 'gancompress' is no JSON object"),
-        ("[4]", "its metadata 'gancompress' is no JSON object"),
-        ('{"stride": "four"}', "'stride' of its metadata is no pixel count: 'four'"),
-        ('{"stride": 0}', "'stride' of its metadata is no pixel count: 0"),
-        ('{"image_size": null}', "'image_size' of its metadata is no pixel count: None"),
+        ("no json", "its metadata 'gancompress' is not a JSON object"),
+        ("[4]", "its metadata 'gancompress' is not a JSON object"),
+        ('{"stride": "four"}', "'stride' of its metadata is not a pixel count: 'four'"),
+        ('{"stride": 0}', "'stride' of its metadata is not a pixel count: 0"),
+        ('{"image_size": null}', "'image_size' of its metadata is not a pixel count: None"),
     ],
 )
 def test_damaged_metadata_of_an_onnx_file_is_refused(

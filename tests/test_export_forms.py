@@ -403,7 +403,7 @@ def test_bytes_export_says_so_and_is_within_a_level(quick: Network, tmp_path: Pa
 def test_forms_of_graphs_are_refused_elsewhere(
     tmp_path: Path, kind: str, options: ExportOptions
 ) -> None:
-    with pytest.raises(ConfigError, match=f"say nothing about --to {kind}"):
+    with pytest.raises(ConfigError, match=f"have no effect on --to {kind}"):
         export_network(separable(), kind, tmp_path / "file", images(1), options)
     assert not list(tmp_path.iterdir())
 
@@ -412,7 +412,7 @@ def test_command_refuses_a_form_before_it_loads_anything(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["export", "nowhere", "--to", "pth", "--uint8"]) == 2
-    assert "they say nothing about --to pth" in capsys.readouterr().err
+    assert "they have no effect on --to pth" in capsys.readouterr().err
     assert main(["export", "nowhere", "--rewrite", "sometimes"]) == 2
     assert "unknown choice of --rewrite 'sometimes'" in capsys.readouterr().err
     assert main(["export", "nowhere", "--to", "openvino", "--rewrite", "browser"]) == 2

@@ -194,9 +194,9 @@ def test_rounding_beyond_the_range_is_forgiven() -> None:
 
 ZEROS = np.zeros((16, 16, 3), np.uint8)
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "path": ("photo.jpg", "generate: str is no picture"),
-    "nothing": (None, "NoneType is no picture"),
-    "tuple": ((ZEROS, ZEROS), "tuple is no picture"),
+    "path": ("photo.jpg", "generate: str is not a picture"),
+    "nothing": (None, "NoneType is not a picture"),
+    "tuple": ((ZEROS, ZEROS), "tuple is not a picture"),
     "grey array": (ZEROS[..., 0], r"\(16, 16\) and dtype uint8; grey: Image\.fromarray\(array\)"),
     "grey channel": (ZEROS[..., :1], r"an array of shape \(16, 16, 1\) and dtype uint8"),
     "alpha": (np.zeros((16, 16, 4), np.uint8), r"array of shape \(16, 16, 4\)"),
@@ -223,7 +223,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "empty PIL image": (Image.new("RGB", (0, 7)), "mode RGB and 0x7 pixels"),
     "PIL floats": (Image.new("F", (8, 8), 200.0), r"unreadable: .*leave \[0, 1\]"),
     "in a list": ([ZEROS, ZEROS[..., 0]], r"image 1: an array of shape \(16, 16\)"),
-    "list in a list": ([[ZEROS]], "image 0: list is no picture"),
+    "list in a list": ([[ZEROS]], "image 0: list is not a picture"),
     "empty list": ([], "an empty list"),
 }
 
@@ -255,7 +255,7 @@ def test_output_that_is_not_finite_names_the_image() -> None:
 
 
 def test_batch_size_is_at_least_1() -> None:
-    with pytest.raises(ConfigError, match="batch_size is at least 1, not 0"):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
         NEGATIVE.generate(ZEROS, batch_size=0)
 
 
@@ -336,10 +336,10 @@ def test_threads_are_those_that_were_asked_for(models: Path, monkeypatch: Any) -
         ("nowhere", {}, "no model .*nowhere"),
         ("a.onnx", {"subnet": "8_8"}, r"a\.onnx contains one network"),
         ("a.onnx", {"module": TINY}, r"a\.onnx contains one network"),
-        ("a.safetensors", {"subnet": "8_8"}, "is no supernet"),
+        ("a.safetensors", {"subnet": "8_8"}, "is not a supernet"),
         ("a.safetensors", {"device": "nonsense"}, "device 'nonsense' cannot be used here"),
         ("a.safetensors", {"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
-        ("a.safetensors", {"threads": 0}, "threads is at least 1, not 0"),
+        ("a.safetensors", {"threads": 0}, "threads must be at least 1, not 0"),
     ],
 )
 def test_wrong_choice_of_model_is_one_error(

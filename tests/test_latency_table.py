@@ -320,16 +320,16 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "no entries": (lambda c: spoiled(c, "entries", None), "entries"),
     "infinite": (lambda c: spoiled(c, "constant_ms", float("inf")), "damaged latency table"),
     "no scale": (lambda c: spoiled(c, "scale", 0), "scale positive"),
-    "name": (lambda c: spoiled(c, "name", "a@b"), "'a@b' is no name of a device"),
+    "name": (lambda c: spoiled(c, "name", "a@b"), "'a@b' is not a valid device name"),
     "ragged": (
         lambda c: spoiled(c, "entries", [{**c["entries"][0], "ms": [[1.0], [2.0, 3.0]]}]),
-        "is no table of times",
+        "is not a table of times",
     ),
     "negative": (
         lambda c: spoiled(
             c, "entries", [{"key": "k", "inputs": [1], "outputs": [1], "ms": [[-1]]}]
         ),
-        "is no table of times",
+        "is not a table of times",
     ),
 }
 
@@ -548,11 +548,11 @@ def test_a_dry_run_measures_nothing(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--device-name", "a=b"], "'a=b' is no name of a device"),
+        (["--device-name", "a=b"], "'a=b' is not a valid device name"),
         (["--device-name", "a", "--rounds", "1"], "--rounds must be at least 3, not 1"),
         (["--device-name", "a", "--size", "30"], "multiples of 4, not 30"),
         (["--device-name", "a", "--runtime", "onnx"], "unknown runtime 'onnx'"),
-        (["--device-name", "a", "--set", "x=1"], "--set says nothing here"),
+        (["--device-name", "a", "--set", "x=1"], "--set has no effect on this command"),
     ],
 )
 def test_mistakes_are_one_message(

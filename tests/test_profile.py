@@ -345,7 +345,7 @@ MISTAKES: dict[str, str] = {
     "--generator resnet_9blocks --subnet 8": "--subnet belongs to MODEL; with --generator it says",
     "--config-str 16_16_16_16_16_16 --module a:b": "--module belongs to MODEL",
     "--config-str 16_16_16_16_16_16 --norm batch": "--norm belongs to --generator",
-    "teacher --legacy": "--legacy belongs to --config-str; with MODEL it says nothing",
+    "teacher --legacy": "--legacy belongs to --config-str; it has no effect with MODEL",
     "teacher --ngf 8": "MODEL has its own widths",
     "--generator resnet_9blocks --ngf 0": "--ngf must be at least 1, not 0",
     "--generator resnet_9blocks --norm layer": "norm",
@@ -359,7 +359,7 @@ MISTAKES: dict[str, str] = {
     "teacher --size 0": r"--size takes 256 or 256x512 \(height x width\), not '0'",
     "teacher --size 32x32x32": "--size takes",
     "teacher --size big": "--size takes",
-    "teacher --subnet 8_8": "is no supernet, so --subnet 8_8 says nothing",
+    "teacher --subnet 8_8": "is not a supernet, so --subnet 8_8 has no effect",
     "supernet --module runs:tiny_generator --subnet 8_8": "SpaceError: subnet 8_8 has 2 widths",
     "unfinished": "unfinished holds no finished search",
     "emptied": r"emptied/done\.json lists no chosen subnets; name one with --subnet",
@@ -372,7 +372,7 @@ MISTAKES: dict[str, str] = {
     "garbage.onnx": r"CheckpointError: garbage\.onnx: not a readable ONNX file",
     "any.onnx --subnet 8_8": "any.onnx contains one network",
     "fixed.onnx --size 32": "was exported for images of 8x16, not 32x32",
-    "teacher --set seed=1": "--set and --seed say nothing here",
+    "teacher --set seed=1": "--set and --seed have no effect on this command",
     "teacher --rounds many": "invalid int value",
 }
 

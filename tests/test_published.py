@@ -346,7 +346,7 @@ def test_malformed_config_strings_are_refused(text: str, odd: str) -> None:
 def test_errors_name_the_config_string_and_what_is_expected() -> None:
     with pytest.raises(SpaceError, match="'16_16' has 2 numbers; it must have 8 or 6"):
         build_config("16_16")
-    with pytest.raises(SpaceError, match=r"'a_b' is no config string: .* such as 16_16_16_16"):
+    with pytest.raises(SpaceError, match=r"'a_b' is not a config string: .* such as 16_16_16_16"):
         build_config("a_b")
     with pytest.raises(SpaceError, match="goes up to width 64, above ngf 48"):
         build_config("16_16_24_16_32_64_16_24", ngf=48)

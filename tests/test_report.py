@@ -187,7 +187,7 @@ def test_points_without_a_finite_score_are_counted_not_drawn(report: Report) -> 
     broken = [ScoredSubnet("8_8", 10, float("nan")), ScoredSubnet("8_9", 10, float("inf"))]
     html = render(replace(report, trials=[*report.trials, *broken]))
     assert len(Page(html).all("circle")) == 5
-    assert "for want of a finite score: 2" in html
+    assert "Omitted (missing a finite score): 2" in html
 
 
 def test_embedded_images_equal_the_tensors(report: Report) -> None:
@@ -498,8 +498,8 @@ def test_trials_without_the_cost_of_a_plot_are_counted_not_drawn(devices: Report
         ScoredSubnet("2", 10**9, 44.0, {PHONE: float("nan"), LAPTOP: 1.0}),
     ]
     html = render(replace(devices, trials=[*devices.trials, *bad]))
-    assert f"for want of a finite score or of {PHONE}: 2" in html
-    assert f"for want of a finite score or of {LAPTOP}: 1" in html
+    assert f"missing a finite score or {PHONE}): 2" in html
+    assert f"missing a finite score or {LAPTOP}): 1" in html
     assert [drawing.count("<title>1\n") for drawing in plots(html)] == [1, 0, 0]
 
 

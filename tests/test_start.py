@@ -51,7 +51,7 @@ def program(*arguments: str) -> tuple[set[str], str]:
         (["nothing"], "invalid choice: 'nothing'"),
         (["search", "run", "--workers", "many"], "invalid int value: 'many'"),
         (["export", "--nonsense"], "required: model"),
-        (["profile", "x", "--module", "no-name"], "--module 'no-name' is no factory"),
+        (["profile", "x", "--module", "no-name"], "--module 'no-name' is not a factory"),
     ],
     ids=" ".join,
 )

@@ -93,7 +93,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: its '{HEADER}' header is no JSON object")
+        raise CheckpointError(f"{path}: its '{HEADER}' header is not a JSON object")
     content.pop(SEAL, None)
     return check_finite(tensors, path), content
 

@@ -36,7 +36,7 @@ def load_foreign(path: Path) -> Tensors:
     odd = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if odd:
         raise CheckpointError(
-            f"{path}: '{odd[0]}' is no tensor; a generator's state dict is needed"
+            f"{path}: '{odd[0]}' is not a tensor; a generator's state dict is needed"
         )
     tensors = {str(name).removeprefix("module."): value for name, value in content.items()}
     return check_finite(_with_counts(tensors), path)

@@ -70,7 +70,7 @@ def load_model(
         network.description = describe_subnet(network.description, net, chosen)
         network.header = {**network.header, "subnet": str(chosen)}
     elif subnet is not None:
-        raise ConfigError(f"{path} is no supernet, so --subnet {subnet} says nothing")
+        raise ConfigError(f"{path} is not a supernet, so --subnet {subnet} has no effect")
     elif calibrate and run_stage(path) == "finetune":  # it has the statistics of a few images
         calibrate_norms(network.module, calibration_images(path, network.module))
     return network
@@ -177,7 +177,7 @@ def calibration_images(run: Path, generator: nn.Module) -> Iterator[Tensor]:
         return
     found = run_data(run)
     if found is None:
-        raise ConfigError(f"{run} is no run folder, and batch norms need its training data")
+        raise ConfigError(f"{run} is not a run folder, and batch norms need its training data")
     data, device = found[0], next(generator.parameters()).device
     yield from calibration_batches(data, device, run_splits(run, data))
 

@@ -202,7 +202,7 @@ def call_factory(name: str) -> nn.Module:
     """
     module_name, separator, attribute = name.partition(":")
     if not (separator and module_name and attribute) or name.startswith("."):
-        raise ConfigError(f"'{name}' is no factory; write package.module:factory")
+        raise ConfigError(f"'{name}' is not a factory; write package.module:factory")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -210,7 +210,7 @@ def call_factory(name: str) -> nn.Module:
     except Exception as error:  # whatever the user's module raises
         raise ConfigError(f"cannot import the factory '{name}': {error}") from error
     if not callable(factory):
-        raise ConfigError(f"'{name}' is no function that returns an nn.Module")
+        raise ConfigError(f"'{name}' is not a function that returns an nn.Module")
     try:
         made = factory()
     except Exception as error:  # whatever the user's function raises
@@ -312,7 +312,7 @@ def described(
     """
     description = header.get("network") or {}
     if not isinstance(description, dict):
-        raise CheckpointError(f"{source}: 'network' of its header is no description")
+        raise CheckpointError(f"{source}: 'network' of its header is not a description")
     if "generator" in description:
         return description
     if "module" not in description:
@@ -394,7 +394,7 @@ def load_discriminator(path: Path) -> Discriminator:
         try:
             raw, channels = header["network"]["discriminator"], int(header["input_nc"])
         except KeyError:
-            raise CheckpointError(f"{path} is no discriminator of ours") from None
+            raise CheckpointError(f"{path} is not a discriminator of this package") from None
         options = build(DiscriminatorOptions, dict(raw), str(path))
     else:
         tensors = without_unused_statistics(load_foreign(path))
@@ -473,6 +473,8 @@ def as_supernet(network: Network) -> Supernet:
         CheckpointError: It describes none.
     """
     if "space" not in network.header:
-        raise CheckpointError(f"{network.source} is no supernet: its header names no search space")
+        raise CheckpointError(
+            f"{network.source} is not a supernet: its header names no search space"
+        )
     space = read_space(network.header["space"])
     return Supernet(network.module, torch.empty(network.example_shape), space=space).eval()

@@ -62,7 +62,7 @@ def check_modules(args: argparse.Namespace) -> None:
     """
     for name in getattr(args, "module", []):
         if not FACTORY.fullmatch(name):
-            raise ConfigError(f"--module '{name}' is no factory; write package.module:factory")
+            raise ConfigError(f"--module '{name}' is not a factory; write package.module:factory")
 
 
 def model_of(args: argparse.Namespace) -> Model:

@@ -14,7 +14,7 @@ def run_evaluate(context: Context) -> None:
     """Translate a split, score it, and write table, JSON, images and page."""
     args = context.args
     if args.set:
-        raise ConfigError(f"--set says nothing here: {args.set[0]}")
+        raise ConfigError(f"--set has no effect on this command: {args.set[0]}")
     args.seed = args.seed or 0
     options = EvaluateOptions(
         **{key.name: getattr(args, key.name) for key in fields(EvaluateOptions)}

@@ -67,7 +67,9 @@ def refuse_options(context: Context) -> None:
         ConfigError: `--set` or `--seed` is given.
     """
     if context.overrides():
-        raise ConfigError(f"--set and --seed say nothing here: {context.overrides()[0]}")
+        raise ConfigError(
+            f"--set and --seed have no effect on this command: {context.overrides()[0]}"
+        )
 
 
 def run_translate(context: Context) -> None:

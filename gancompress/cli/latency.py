@@ -95,7 +95,7 @@ def run_latency(context: Context) -> None:
 
 def _check_flags(args: Any) -> None:
     if args.set:
-        raise ConfigError(f"--set says nothing here: {args.set[0]}")
+        raise ConfigError(f"--set has no effect on this command: {args.set[0]}")
     check_device_name(args.device_name)
     for flag, least in (("size", 1), ("threads", 1), ("rounds", LEAST_ROUNDS)):
         value = getattr(args, flag)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"{type(error).__name__}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        warn("interrupted; the same command goes on")
+        warn("interrupted; rerun this command to resume")
         return 75
     except BrokenPipeError:
         return 141

@@ -113,7 +113,7 @@ def _check_flags(args: Any) -> None:
     for flag, owner in OWNERS.items():
         is_of_other = flag == "module" and args.against is not None
         if getattr(args, flag) not in (None, False, []) and owner != given[0] and not is_of_other:
-            raise ConfigError(f"--{flag} belongs to {owner}; with {given[0]} it says nothing")
+            raise ConfigError(f"--{flag} belongs to {owner}; it has no effect with {given[0]}")
     if args.ngf is not None and given == ["MODEL"]:
         raise ConfigError("--ngf belongs to --generator and --config-str; MODEL has its own widths")
     least = {"ngf": 1, "threads": 1, "rounds": MIN_ROUNDS if args.against else 1}

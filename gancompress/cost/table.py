@@ -54,7 +54,7 @@ class Entry:
         rising = all(list(axis) == sorted(set(axis)) and min(axis) >= 1 for axis in axes if axis)
         finite = bool(np.isfinite(table).all() and (table >= 0).all())
         if table.shape != (len(self.inputs), len(self.outputs)) or not (rising and finite):
-            raise ValueError(f"entry '{self.key}' is no table of times over ascending channels")
+            raise ValueError(f"entry '{self.key}' is not a table of times over ascending channels")
 
     @cached_property
     def table(self) -> Floats:
@@ -273,7 +273,7 @@ def check_device_name(name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"'{name}' is no name of a device: letters, digits, '.', '_' and '-' are allowed"
+            f"'{name}' is not a valid device name: letters, digits, '.', '_' and '-' are allowed"
         )
     return name
 

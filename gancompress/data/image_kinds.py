@@ -124,7 +124,7 @@ class ImageKind(ABC):
 
     def _check(self, pixels: Tensor, path: Path) -> None:
         if pixels.shape[0] != self.channels:
-            raise DataError(f"{path}: {pixels.shape[0]} channels are no {self} image")
+            raise DataError(f"{path}: {pixels.shape[0]} channels do not make a {self} image")
 
     @abstractmethod
     def preview(self, images: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def _cut(image: Image.Image, half: Half | None, name: str) -> Image.Image:
 
 def _middle(width: int, height: int, name: str) -> int:
     if width % 2 or width < 2:
-        raise DataError(f"{name}: {width}x{height} is no side-by-side pair (odd width)")
+        raise DataError(f"{name}: {width}x{height} is not a side-by-side pair (odd width)")
     return width // 2
 
 

@@ -153,14 +153,14 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     if not path.is_file():
-        raise ConfigError(f"{folder} is no bundle of models: it holds no {NAME}")
+        raise ConfigError(f"{folder} is not a bundle of models: it holds no {NAME}")
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except (ValidationError, ValueError) as error:
         reason = error.errors()[0] if isinstance(error, ValidationError) else None
         where = ".".join(map(str, reason["loc"])) if reason else ""
         text = f"{where}: {reason['msg']}" if reason else str(error)
-        raise CheckpointError(f"{path} is no manifest of this version: {text}") from None
+        raise CheckpointError(f"{path} is not a manifest of this version: {text}") from None
 
 
 def read_bundle(folder: Path) -> tuple[Manifest, dict[str, bytes]]:

@@ -94,7 +94,7 @@ def find_source(
     if "space" in network.header:
         return _of_supernet(path, network, subnets, trusted)
     if subnets:
-        raise ConfigError(f"{path} is no supernet, so --subnet {subnets[0]} says nothing")
+        raise ConfigError(f"{path} is not a supernet, so --subnet {subnets[0]} has no effect")
     name = str(network.header.get("subnet", stage or path.stem))
     role: Role = "subnet" if "subnet" in network.header else "generator"
     if stage == "teacher":

@@ -155,7 +155,8 @@ class SearchSpace:
             given = Subnet.of_text(text)
         except ValueError:
             raise SpaceError(
-                f"'{text}' is no subnet: numbers joined by '_' are, such as {self.largest()}"
+                f"'{text}' is not a subnet: expected integers joined by '_', such as "
+                f"{self.largest()}"
             ) from None
         left: dict[str, list[int]] = {}
         for letter, value in zip(given.letters, given.values, strict=True):
@@ -203,9 +204,9 @@ class SearchSpace:
                 )
             if is_used and not dimension.least <= value <= dimension.full:
                 raise SpaceError(
-                    f"subnet {subnet}: {value} is no {dimension.kind} of {dimension.members[0]}, "
-                    f"which has {dimension.least} to {dimension.full}; candidates: "
-                    f"{', '.join(map(str, dimension.choices))}"
+                    f"subnet {subnet}: {value} is not a {dimension.kind} of "
+                    f"{dimension.members[0]}, which has {dimension.least} to {dimension.full}; "
+                    f"candidates: {', '.join(map(str, dimension.choices))}"
                 )
 
     def channels(self, subnet: Subnet) -> dict[str, int]:

@@ -37,8 +37,8 @@ def require_format(kind: str, options: ExportOptions) -> Format:
     if not entry.is_graph and options != ExportOptions():
         graphs = ", ".join(name for name, other in FORMATS.items() if other.is_graph)
         raise ConfigError(
-            f"--uint8, --weights and --rewrite change graphs ({graphs}); they say nothing "
-            f"about --to {kind}"
+            f"--uint8, --weights and --rewrite change graphs ({graphs}); they have no effect "
+            f"on --to {kind}"
         )
     entry.require(options)
     return entry

@@ -64,7 +64,7 @@ def export_network(
     options = options or ExportOptions()
     entry = require_format(kind, options)
     if not images:
-        raise DataError("the proof needs real images, there are none")
+        raise DataError("the proof needs real images; none found")
     calibration, held = images, images
     if entry.is_calibrated and len(images) > 1:
         calibration, held = images[1::2], images[::2]

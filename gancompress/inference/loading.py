@@ -94,7 +94,7 @@ class LoadedGenerator:
             CheckpointError: A file of one fixed size was given another.
         """
         if batch_size < 1:
-            raise ConfigError(f"batch_size is at least 1, not {batch_size}")
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         unpacked = unpack(images, self.input, self.output)
         inputs = [image for one in unpacked for image in one.images]
         outputs = iter(
@@ -154,7 +154,7 @@ def load(
 ) -> LoadedGenerator:
     """See `load_generator`."""
     if threads is not None and threads < 1:
-        raise ConfigError(f"threads is at least 1, not {threads}")
+        raise ConfigError(f"threads must be at least 1, not {threads}")
     opened, name, cpu = model.open(threads), str(model.path), torch.device("cpu")
     if isinstance(opened, FileGenerator):
         usual = (kind_of_channels(channels or RGB.channels) for channels in opened.channels)

@@ -38,7 +38,7 @@ class TranslateOptions:
         for name in ("batch_size", "stride", "size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{name.replace('_', ' ')} is at least 1, not {value}")
+                raise ConfigError(f"{name.replace('_', ' ')} must be at least 1, not {value}")
         if self.suffix and self.suffix not in self.output.suffixes:
             choices = ", ".join(sorted(self.output.suffixes))
             raise ConfigError(

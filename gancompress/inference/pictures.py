@@ -76,7 +76,7 @@ class _Picture:
             return self._of_array(picture)
         if isinstance(picture, Tensor):
             return self._of_tensor(picture)
-        raise self.refusal(f"{type(picture).__name__} is no picture")
+        raise self.refusal(f"{type(picture).__name__} is not a picture")
 
     def _of_image(self, image: Image.Image) -> Unpacked:
         what = f"a PIL image of mode {image.mode} and {image.width}x{image.height} pixels"

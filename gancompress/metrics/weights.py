@@ -82,7 +82,7 @@ class WeightFile:
             if self.is_code and _is_exchangeable(path):
                 return "it belongs to another user, who could exchange it after it was checked"
             if not stat.S_ISREG(path.stat().st_mode):
-                return "it is no file"
+                return "it is not a file"
             size = path.stat().st_size
             if size != self.size:
                 return f"it has {size:,} bytes instead of {self.size:,}"
@@ -175,7 +175,7 @@ def _folder_of_user() -> list[Path]:
     if not name:
         return []
     if not Path(name).is_dir():
-        raise ConfigError(f"${FOLDER_VARIABLE} must name a folder of weights; '{name}' is none")
+        raise ConfigError(f"${FOLDER_VARIABLE} must name a folder of weights; '{name}' is not one")
     return [Path(name)]
 
 

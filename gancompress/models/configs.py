@@ -37,7 +37,7 @@ def parse_config(text: str, *counts: int) -> tuple[int, ...]:
     parts = text.strip().split("_")
     if not all(part.isascii() and part.isdigit() and 0 < int(part) < 10**6 for part in parts):
         raise SpaceError(
-            f"'{text}' is no config string: positive numbers joined by '_' are, such as "
+            f"'{text}' is not a config string: expected positive integers joined by '_', such as "
             f"{'_'.join(['16'] * counts[0])}"
         )
     if len(parts) not in counts:

@@ -252,7 +252,7 @@ def _refuse_photos(split: Split, judge: Judge) -> None:
     if strays > MAX_STRAYS:
         raise ConfigError(
             f"--segmenter: {strays:.0%} of the inputs' pixels have none of the judge's label "
-            "colours\n  These inputs are no label images: check --direction."
+            "colours\n  These inputs are not label images: check --direction."
         )
 
 

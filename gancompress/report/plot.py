@@ -176,8 +176,8 @@ def _legend(marks: _Marks, view: _Plot) -> str:
         for kind, members, text in kinds
         if members
     ]
-    wanted = "a finite score" if view.cost == MACS else f"a finite score or of {view.cost}"
-    note = f"Not drawn, for want of {wanted}: {marks.left_out}."
+    wanted = "a finite score" if view.cost == MACS else f"a finite score or {view.cost}"
+    note = f"Omitted (missing {wanted}): {marks.left_out}."
     left_out = f"<p>{escaped(note)}</p>\n" if marks.left_out else ""
     return f'<figcaption>\n<ul class="legend">\n{"".join(items)}</ul>\n{left_out}</figcaption>\n'
 

@@ -143,9 +143,11 @@ def read_header(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
     except ValueError:
         header = None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its metadata '{HEADER}' is no JSON object")
+        raise CheckpointError(f"{path}: its metadata '{HEADER}' is not a JSON object")
     for key in ("stride", "image_size"):
         value = header.get(key, 1)
         if not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{path}: '{key}' of its metadata is no pixel count: {value!r}")
+            raise CheckpointError(
+                f"{path}: '{key}' of its metadata is not a pixel count: {value!r}"
+            )
     return header

@@ -127,7 +127,8 @@ class Trainer:
                     self._checkpoint()
                     raise shared(
                         Interrupted(
-                            f"stopped at image {self.images} of {total}; the same command goes on"
+                            f"stopped at image {self.images} of {total}; "
+                            "rerun this command to resume"
                         )
                     )
         summary = {"images": self.images, **agreed(self._evaluate)}
