@@ -13,7 +13,8 @@ from gancompress.elastic.sorting import channel_importance, sort_channels
 from gancompress.elastic.space import Genomes, SearchSpace, Subnet
 from gancompress.elastic.structure import reduced_copy
 from gancompress.elastic.supernet import Supernet, capture
-from gancompress.elastic.trace import Traced, trace
+from gancompress.elastic.trace import trace
+from gancompress.elastic.traced import Traced
 
 __all__ = [
     "DIMENSIONS",

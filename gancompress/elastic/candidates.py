@@ -9,7 +9,7 @@ from gancompress.elastic.branches import Needs, any_of
 from gancompress.elastic.dimensions import ALWAYS, Depth, Dimension, Uses, Width
 from gancompress.elastic.parts import Group
 from gancompress.elastic.space import SearchSpace
-from gancompress.elastic.trace import Traced
+from gancompress.elastic.traced import Traced
 from gancompress.errors import SpaceError
 
 

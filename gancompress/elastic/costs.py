@@ -15,7 +15,8 @@ from gancompress.elastic.branches import ALWAYS, is_kept
 from gancompress.elastic.graph import Example
 from gancompress.elastic.parts import Parts
 from gancompress.elastic.space import Genomes, SearchSpace
-from gancompress.elastic.trace import Traced, trace
+from gancompress.elastic.trace import trace
+from gancompress.elastic.traced import Traced
 from gancompress.errors import SpaceError
 
 Size = int | tuple[int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gancompress.elastic.trace import Traced
+from gancompress.elastic.traced import Traced
 
 
 @torch.no_grad()

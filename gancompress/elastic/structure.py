@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import narrow
-from gancompress.elastic.trace import Traced, trace
+from gancompress.elastic.trace import trace
+from gancompress.elastic.traced import Traced
 from gancompress.errors import CheckpointError, TraceError
 
 

@@ -19,7 +19,8 @@ from gancompress.elastic.layers import fit, width_free_twin
 from gancompress.elastic.parts import narrow
 from gancompress.elastic.space import SearchSpace, Subnet
 from gancompress.elastic.structure import graph_module, reduce_module
-from gancompress.elastic.trace import Traced, trace
+from gancompress.elastic.trace import trace
+from gancompress.elastic.traced import Traced
 
 
 class Supernet(nn.Module):
