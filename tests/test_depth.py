@@ -204,11 +204,11 @@ def test_numbers_of_what_is_left_out_are_read_as_zero() -> None:
     [
         ("8_16_16_d3", "has 1 depths, this space has 2"),
         ("8_16_d3_d2", "has 2 widths, this space has 3"),
-        ("8_16_16_d4_d2", "4 is no depth of a, which has 0 to 3"),
+        ("8_16_16_d4_d2", "4 is not a depth of a, which has 0 to 3"),
         ("8_16_16_d3_d2_q5", "has 1 'q', this space has 0"),
-        ("8_0_16_d3_d2", "0 is no width of third"),
-        ("8_17_16_d3_d2", "17 is no width of third"),
-        ("8_16_16_3d_d2", "numbers joined by '_'"),
+        ("8_0_16_d3_d2", "0 is not a width of third"),
+        ("8_17_16_d3_d2", "17 is not a width of third"),
+        ("8_16_16_3d_d2", "integers joined by '_'"),
     ],
 )
 def test_text_that_is_no_subnet_of_the_space_is_refused(text: str, message: str) -> None:
@@ -292,19 +292,17 @@ def test_a_subnet_of_less_depth_is_trained_further(trained: Path, tmp_path: Path
 
 
 def test_latency_tables_refuse_several_depths(trained: Path) -> None:
-    with pytest.raises(ConfigError, match="subnets of one depth"):
+    with pytest.raises(ConfigError, match="differ in widths alone"):
         plan_of(load_supernet(trained)[0], 32)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet_6blocks", "unet_64"])
-def test_onnx_models_of_less_depth_are_slices(name: str) -> None:
-    options = {"name": name, "ngf": 4, "norm": "instance", **RGB}
+def test_onnx_models_of_less_depth_are_slices() -> None:
+    options = {"name": "resnet_6blocks", "ngf": 4, "norm": "instance", **RGB}
     generator = init_weights(build_generator(GeneratorOptions.model_validate(options))).eval()
-    side = 128 if name == "unet_64" else 32  # an instance norm needs more than one pixel
-    x = torch.rand(1, 3, side, side) * 2 - 1
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
     net = Supernet(generator, x, (0.5, 1.0), 2, depths=(0.5, 1.0)).eval()
-    models = OnnxSubnets(net, side)
+    models = OnnxSubnets(net, 4)
     assert models.slices
     subnet = net.space.smallest()
     session = open_session(models.model(subnet))

@@ -28,6 +28,7 @@ from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.data import RGB, ImageKind, image_kind, kind_of_channels
 from gancompress.elastic import (
     DIMENSIONS,
+    Cut,
     Dimension,
     SearchSpace,
     Subnet,
@@ -56,7 +57,8 @@ class Network:
     Attributes:
         module: The generator, in evaluation mode.
         description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`,
-            with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`).
+            with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`),
+            and `"kernels": {...}` where kernels are smaller.
         stride: What H and W of its inputs must be multiples of.
         source: Where it came from.
         header: Whatever else its file says.
@@ -131,24 +133,29 @@ def build_network(description: Json, source: str, header: Json | None = None) ->
 
 
 def _without_branches(network: Network) -> Network:
-    """The network without what its description leaves out.
+    """The network without what its description leaves out, and with kernels as small as there.
 
     Raises:
-        CheckpointError: There is no such branch.
+        CheckpointError: There is no such branch or kernel.
     """
     dropped = network.description.get("dropped", [])
     if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
         raise CheckpointError(f"{network.source}: 'dropped' of its network is not a list of names")
-    if dropped:
-        module = reduced_copy(network.module, dropped, network.example_shape)
+    kernels = network.description.get("kernels", {})
+    if not isinstance(kernels, dict):
+        raise CheckpointError(f"{network.source}: 'kernels' of its network is not a table of sides")
+    if dropped or kernels:
+        cut = Cut(frozenset(dropped), kernels)
+        module = reduced_copy(network.module, cut, network.example_shape)
         network.module = module.eval()
     return network
 
 
 def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
     """How to build an extracted subnet of the network that this describes."""
-    dropped = sorted(net.space.dropped(subnet))
-    return {**description, "dropped": dropped} if dropped else description
+    cut = net.cut(subnet)
+    facts = {"dropped": sorted(cut.dropped), "kernels": dict(cut.kernels)}
+    return {**description, **{key: value for key, value in facts.items() if value}}
 
 
 def _made(module: nn.Module, shape: tuple[int, ...]) -> ImageKind:

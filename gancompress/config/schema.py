@@ -329,6 +329,7 @@ class StudentOptions(Section):
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
     divisor: Size = 8
     depths: tuple[float, ...] = (1.0,)  # fractions of every stage's residual blocks or U-Net levels
+    kernels: tuple[Size, ...] = ()  # candidate sides; a convolution takes those that it has
     config_set: str | None = None  # a published search space instead of `widths`
     tie_blocks: bool = True  # residual blocks share widths in three groups, as config strings do
     inherit: bool = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from gancompress.elastic import Parts, Supernet
+from gancompress.elastic import Parts, Supernet, Width
 from gancompress.elastic.costs import Size
 from gancompress.elastic.graph import Operation, Shapes
 from gancompress.errors import ConfigError
@@ -62,12 +62,12 @@ def plan_of(net: Supernet, size: Size) -> Plan:
         size: Of the image.
 
     Raises:
-        ConfigError: Subnets differ in depth: not all have the same steps.
+        ConfigError: Subnets differ in more than widths: not all have the same steps.
         TraceError: The generator does not accept this size.
     """
-    if any(dimension.dropped(dimension.least) for dimension in net.space.dimensions):
+    if not all(isinstance(dimension, Width) for dimension in net.space.dimensions):
         raise ConfigError(
-            "latency tables are for subnets of one depth, and this supernet has several\n"
+            "latency tables are for subnets that differ in widths alone\n"
             "  Search with --macs or --params, and measure the subnets found: gancompress profile."
         )
     height, width = (size, size) if isinstance(size, int) else size

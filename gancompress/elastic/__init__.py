@@ -4,14 +4,14 @@ Nothing here knows a particular model.
 """
 
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
-from gancompress.elastic.candidates import Tie, make_space, with_depths
+from gancompress.elastic.candidates import Tie, make_space, with_depths, with_kernels
 from gancompress.elastic.costs import CostModel, NetworkCosts
-from gancompress.elastic.dimensions import DIMENSIONS, Depth, Dimension, Width
+from gancompress.elastic.dimensions import DIMENSIONS, Depth, Dimension, KernelSize, Width
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.sorting import channel_importance, sort_channels
 from gancompress.elastic.space import Genomes, SearchSpace, Subnet
-from gancompress.elastic.structure import reduced_copy
+from gancompress.elastic.structure import Cut, reduced_copy
 from gancompress.elastic.supernet import Supernet, capture
 from gancompress.elastic.trace import trace
 from gancompress.elastic.traced import Traced
@@ -19,10 +19,12 @@ from gancompress.elastic.traced import Traced
 __all__ = [
     "DIMENSIONS",
     "CostModel",
+    "Cut",
     "Depth",
     "Dimension",
     "Genomes",
     "Group",
+    "KernelSize",
     "NetworkCosts",
     "Parts",
     "SearchSpace",
@@ -42,4 +44,5 @@ __all__ = [
     "sort_channels",
     "trace",
     "with_depths",
+    "with_kernels",
 ]

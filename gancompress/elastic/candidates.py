@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gancompress.elastic.branches import Needs, any_of
-from gancompress.elastic.dimensions import ALWAYS, Depth, Dimension, Uses, Width
+from gancompress.elastic.dimensions import ALWAYS, Depth, Dimension, KernelSize, Uses, Width
 from gancompress.elastic.parts import Group
 from gancompress.elastic.space import SearchSpace
 from gancompress.elastic.traced import Traced
@@ -89,25 +89,53 @@ def with_depths(space: SearchSpace, traced: Traced, depths: Sequence[float]) -> 
         raise SpaceError(
             f"depths {tuple(depths)}: this generator has no two branches in a row to leave out"
         )
-    places = {
-        name: (len(space) + number, place)
-        for number, depth in enumerate(found)
-        for place, name in enumerate(depth.members, 1)
-    }
-
-    def uses(needs: Iterable[Needs]) -> Uses:
-        cases = set()
-        for case in any_of([*needs]):
-            least: dict[int, int] = {}
-            for gene, place in (places[name] for name in case if name in places):
-                least[gene] = max(least.get(gene, 0), place)
-            cases.add(tuple(sorted(least.items())))
-        return ALWAYS if () in cases else tuple(sorted(cases))
-
+    dimensions = (*space.dimensions, *found)
     nodes = {b.name: traced.needs.nodes[b.join] for stage in traced.stages for b in stage}
-    dimensions = [
-        replace(d, uses=uses(traced.needs.groups[name] for name in d.members))
-        for d in space.dimensions
+    needs = [
+        *(any_of([traced.needs.groups[name] for name in d.members]) for d in space.dimensions),
+        *(nodes[d.members[0]] for d in found),
     ]
-    dimensions += [replace(d, uses=uses([nodes[d.members[0]]])) for d in found]
-    return replace(space, dimensions=tuple(dimensions))
+    pairs = zip(dimensions, needs, strict=True)
+    return replace(
+        space, dimensions=tuple(replace(d, uses=_uses(dimensions, own)) for d, own in pairs)
+    )
+
+
+def with_kernels(space: SearchSpace, traced: Traced, sides: Sequence[int]) -> SearchSpace:
+    """A space with a kernel size for every convolution that has candidates among these sides.
+
+    Args:
+        space: Widths and depths.
+        traced: The generator.
+        sides: Candidates in pixels; none leaves all kernels as they are.
+
+    Raises:
+        SpaceError: No convolution can have a kernel of another of these sides than its own.
+    """
+    found = []
+    for kernel in traced.kernels:
+        choices = tuple(side for side in kernel.choices if side in sides)
+        if choices and choices != (kernel.side,):
+            uses = _uses(space.dimensions, traced.needs.tensors[f"{kernel.layer}.weight"])
+            found.append(KernelSize((kernel.layer,), kernel.side, choices, uses=uses))
+    if sides and not found:
+        known = sorted({side for kernel in traced.kernels for side in kernel.choices})
+        raise SpaceError(f"kernels {tuple(sides)}: this generator can have {known or 'none'}")
+    return replace(space, dimensions=(*space.dimensions, *found))
+
+
+def _uses(dimensions: Sequence[Dimension], needs: Needs) -> Uses:
+    """When something matters that is needed so, by the depths among some dimensions."""
+    places = {
+        name: (gene, place)
+        for gene, dimension in enumerate(dimensions)
+        if isinstance(dimension, Depth)
+        for place, name in enumerate(dimension.members, 1)
+    }
+    cases = set()
+    for case in needs:
+        least: dict[int, int] = {}
+        for gene, place in (places[name] for name in case if name in places):
+            least[gene] = max(least.get(gene, 0), place)
+        cases.add(tuple(sorted(least.items())))
+    return ALWAYS if () in cases else tuple(sorted(cases))

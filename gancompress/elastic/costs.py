@@ -85,6 +85,7 @@ class CostModel:
             (n, t.shape, 4 if t.is_floating_point() else t.element_size())
             for n, t in _state(generator)
         ]
+        self._kernels = {f"{name}.weight": gene for name, gene in space.kernel_genes.items()}
         self._polynomials: dict[Hashable, Polynomial] = {}
 
     def params(self, genomes: Genomes) -> Genomes:
@@ -130,7 +131,9 @@ class CostModel:
                 weights = self._channels(outs)
                 if op.kind != "depthwise":
                     weights = _multiply(weights, self._channels(ins))
-                _add(total, weights, op.kernel * op.positions(shapes, paper))
+                gene = self._kernels.get(op.weight or "")
+                kernel: Terms = {(): op.kernel} if gene is None else {(gene, gene): 1}
+                _add(total, _multiply(weights, kernel), op.positions(shapes, paper))
             return total
 
         return self._once(("macs", height, width, paper, dropped), count)
@@ -186,8 +189,12 @@ class CostModel:
             return {}
         dims = self.traced.reduced(dropped).parameters.get(name) or (None,) * len(shape)
         terms: Terms = {(): 1}
-        for parts, length in zip(dims, shape, strict=True):
-            terms = _multiply(terms, self._channels(parts or Parts((length,))))
+        gene = self._kernels.get(name)
+        for dim, (parts, length) in enumerate(zip(dims, shape, strict=True)):
+            own = self._channels(parts or Parts((length,)))
+            if dim >= 2 and gene is not None:
+                own = {(gene,): 1}
+            terms = _multiply(terms, own)
         return terms
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from gancompress.errors import SpaceError
 
@@ -45,6 +47,10 @@ class Dimension:
                 f"least {self.least} to at most its full {self.kind} {self.full}"
             )
 
+    def allowed(self, values: Any) -> Any:
+        """Whether a subnet may have a value, a candidate or not; of an array for each, (K,)."""
+        return (values >= self.least) & (values <= self.full)
+
     def channels(self, value: int) -> dict[str, int]:
         """Channels of each group that it narrows, proportional to the value."""
         return {}
@@ -52,6 +58,10 @@ class Dimension:
     def dropped(self, value: int) -> frozenset[str]:
         """Branches that it leaves out."""
         return frozenset()
+
+    def kernels(self, value: int) -> dict[str, int]:
+        """Sides of the kernels of convolutions; they are the value itself."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -90,5 +100,25 @@ class Depth(Dimension):
         return frozenset(self.members[value:])
 
 
-DIMENSIONS: dict[str, type[Dimension]] = {kind.kind: kind for kind in (Width, Depth)}
+@dataclass(frozen=True)
+class KernelSize(Dimension):
+    """The side of a convolution's kernel (see `Kernel`); a subnet has its centre.
+
+    Source: Cai et al., Once-for-All, ICLR 2020, section 3.3, there with learned transformations.
+    """
+
+    kind: ClassVar[str] = "kernel"
+    plural: ClassVar[str] = "kernels"
+    letter: ClassVar[str] = "k"
+
+    def allowed(self, values: Any) -> Any:
+        """See `Dimension`; what lies between the candidates has no centre or no padding."""
+        return np.isin(values, [*self.choices, self.full])
+
+    def kernels(self, value: int) -> dict[str, int]:
+        """See `Dimension`."""
+        return dict.fromkeys(self.members, value)
+
+
+DIMENSIONS: dict[str, type[Dimension]] = {kind.kind: kind for kind in (Width, Depth, KernelSize)}
 """Kinds of dimensions by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
+from gancompress.elastic.kernels import own_padding
 from gancompress.errors import CheckpointError
 
 
@@ -26,6 +27,29 @@ class _DepthwiseConv2d(nn.Conv2d):
         return F.conv2d(
             input, self.weight, self.bias, self.stride, padding, self.dilation, len(self.weight)
         )
+
+
+class _CroppedConv2d(nn.Conv2d):
+    """A convolution that pads as little as the kernel of its weight needs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        padding, rest = own_padding(self, self.weight.shape[-1])
+        input = F.pad(input, (-rest,) * 4) if rest else input
+        if self.padding_mode != "zeros":
+            input, padding = F.pad(input, (padding,) * 4, mode=self.padding_mode), 0
+        groups = len(self.weight) if self.groups > 1 else 1
+        return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, groups)
+
+
+class _CroppedConvTranspose2d(nn.ConvTranspose2d):
+    """The same, transposed."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding, _ = own_padding(self, self.weight.shape[-1])
+        return F.conv_transpose2d(
+            input, self.weight, self.bias, self.stride, padding, self.output_padding,
+            self.groups, self.dilation,
+        )  # fmt: skip
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):
@@ -64,13 +88,21 @@ def is_depthwise(layer: nn.Module) -> bool:
     )
 
 
-def width_free_twin(module: nn.Module) -> nn.Module:
-    """A copy that shares all parameters and buffers, and whose layers accept narrower ones."""
+def elastic_twin(module: nn.Module, kernels: Collection[str] = ()) -> nn.Module:
+    """A copy that shares all parameters and buffers, and whose layers accept narrower ones.
+
+    Args:
+        module: The generator.
+        kernels: Names of convolutions that accept smaller kernels.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    for layer in twin.modules():
+    for name, layer in twin.named_modules():
         if type(layer) is nn.InstanceNorm2d:
             layer.__class__ = _InstanceNorm2d
+        elif name in kernels:
+            transposed = isinstance(layer, nn.ConvTranspose2d)
+            layer.__class__ = _CroppedConvTranspose2d if transposed else _CroppedConv2d
         elif type(layer) is nn.Conv2d and is_depthwise(layer):
             layer.__class__ = _DepthwiseConv2d
     return twin

@@ -52,7 +52,7 @@ class Subnet:
         """
         parts = [_PART.fullmatch(part) for part in text.strip().split("_")]
         if not all(parts):
-            raise ValueError(f"'{text}' is no subnet")
+            raise ValueError(f"'{text}' is not a subnet")
         pairs = [(part[1], int(part[2])) for part in parts if part]
         return cls(tuple(v for _, v in pairs), tuple(a for a, _ in pairs))
 
@@ -202,7 +202,7 @@ class SearchSpace:
                     f"subnet {subnet}: {dimension.members[0]} is left out, so its "
                     f"{dimension.kind} is 0, not {value}"
                 )
-            if is_used and not dimension.least <= value <= dimension.full:
+            if is_used and not dimension.allowed(value):
                 raise SpaceError(
                     f"subnet {subnet}: {value} is not a {dimension.kind} of "
                     f"{dimension.members[0]}, which has {dimension.least} to {dimension.full}; "
@@ -225,9 +225,26 @@ class SearchSpace:
             found |= dimension.dropped(value)
         return found
 
+    def kernels(self, subnet: Subnet) -> dict[str, int]:
+        """Sides of the kernels of convolutions that a subnet has, by their names."""
+        self.check(subnet)
+        found: dict[str, int] = {}
+        for value, dimension in zip(subnet.values, self.dimensions, strict=True):
+            found |= dimension.kernels(value) if value else {}
+        return found
+
+    @cached_property
+    def kernel_genes(self) -> dict[str, int]:
+        """Position of the dimension that is the side of a convolution's kernel, by its name."""
+        sides = enumerate(dimension.kernels(1) for dimension in self.dimensions)
+        return {layer: gene for gene, layers in sides for layer in layers}
+
     def _used_by(self, subnet: Subnet) -> list[bool]:
-        used: list[bool] = self.used(np.array(subnet.values, np.int64)[None])[0].tolist()
-        return used
+        values = subnet.values
+        return [
+            any(all(values[gene] >= least for gene, least in case) for case in dimension.uses)
+            for dimension in self.dimensions
+        ]
 
     @cached_property
     def _genes(self) -> dict[str, tuple[int, int]]:
@@ -254,9 +271,12 @@ class SearchSpace:
         """
         rows = list(subnets)
         for subnet in rows:
-            self.check(subnet)
+            if len(subnet.values) != len(self):
+                self.check(subnet)
         values = [subnet.values for subnet in rows]
-        return np.array(values, np.int64).reshape(len(rows), len(self.dimensions))
+        genomes = np.array(values, np.int64).reshape(len(rows), len(self))
+        self.check_genomes(genomes)
+        return genomes
 
     def subnets(self, genomes: Genomes) -> list[Subnet]:
         """The rows as subnets.
@@ -281,7 +301,7 @@ class SearchSpace:
         bad = np.zeros(len(genomes), bool)
         for gene, dimension in enumerate(self.dimensions):
             column = genomes[:, gene]
-            wrong = (column < dimension.least) | (column > dimension.full)
+            wrong = ~dimension.allowed(column)
             if dimension.uses != ALWAYS:
                 wrong = np.where(self._is_used(gene, genomes), wrong, column != 0)
             bad |= wrong

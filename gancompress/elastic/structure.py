@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 
 from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
+from gancompress.elastic.kernels import centre, crop_kernels
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import narrow
 from gancompress.elastic.trace import trace
 from gancompress.elastic.traced import Traced
 from gancompress.errors import CheckpointError, TraceError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a subnet lacks besides channels.
+
+    Attributes:
+        dropped: Branches.
+        kernels: Sides of kernels that are smaller than the generator's, by name of the layer.
+    """
+
+    dropped: frozenset[str] = frozenset()
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
 
 def graph_module(root: nn.Module, traced: Traced, layers: Iterable[str] = ()) -> fx.GraphModule:
@@ -42,11 +57,11 @@ def graph_module(root: nn.Module, traced: Traced, layers: Iterable[str] = ()) ->
 def reduce_module(
     generator: nn.Module,
     traced: Traced,
-    dropped: frozenset[str],
+    cut: Cut,
     tensors: Mapping[str, Tensor],
     inputs: Inputs,
 ) -> nn.Module:
-    """A copy of a generator without some branches, with these tensors.
+    """A copy of a generator without some branches and with smaller kernels, with these tensors.
 
     It is of the generator's own class where every branch is a module of an `nn.Sequential` that can
     be taken out: a ResNet of nine blocks without its last three is one of six. A class may do in
@@ -56,20 +71,21 @@ def reduce_module(
     Args:
         generator: At full width.
         traced: Its channels.
-        dropped: Branches to leave out.
+        cut: What is left out, and which kernels are smaller.
         tensors: Parameters and buffers of what is left, by their names in the generator.
         inputs: Shapes of inputs that it accepts.
     """
-    left = traced.reduced(dropped)
-    graph = copy.deepcopy(graph_module(generator, left))
+    dropped = cut.dropped
+    whole = copy.deepcopy(generator)
+    crop_kernels(whole, traced.kernels, cut.kernels)
+    if not dropped:
+        fit(whole, tensors, inputs)
+        return whole
+    graph = graph_module(whole, traced.reduced(dropped))
+    own = _without_modules(whole, traced, dropped)
     constants = graph.state_dict()
     fit(graph, {name: tensors.get(name, constants[name]) for name in constants}, inputs)
     graph.train(generator.training)
-    names = [b.name for stage in traced.stages for b in stage if b.name in dropped]
-    joins = {b.name: b.join for stage in traced.stages for b in stage}
-    if any(traced.values.get(name) != joins[name] for name in names):
-        return graph
-    own = _without_modules(generator, names)
     if own is None:
         return graph
     module, olds = own
@@ -81,12 +97,16 @@ def reduce_module(
 
 
 def _without_modules(
-    generator: nn.Module, names: Iterable[str]
+    generator: nn.Module, traced: Traced, dropped: frozenset[str]
 ) -> tuple[nn.Module, dict[str, str]] | None:
     """A copy without some modules of `nn.Sequential`s, and its tensors' old names by the new ones.
 
-    None where one of them does not stand in an `nn.Sequential`.
+    None where a branch is no module that stands in an `nn.Sequential`.
     """
+    joins = {b.name: b.join for stage in traced.stages for b in stage}
+    names = [name for name in joins if name in dropped]
+    if any(traced.values.get(name) != joins[name] for name in names):
+        return None
     small = copy.deepcopy(generator)
     old = {id(tensor): name for name, tensor in _tensors(small).items()}
     pairs = []
@@ -129,17 +149,21 @@ def _agree(one: nn.Module, other: nn.Module, inputs: Inputs) -> bool:
     return same
 
 
-def reduced_copy(generator: nn.Module, branches: Iterable[str], example: Example) -> nn.Module:
-    """A generator without some branches, by their names.
+def reduced_copy(generator: nn.Module, cut: Cut, example: Example) -> nn.Module:
+    """A generator without some branches and with smaller kernels.
 
     Raises:
-        CheckpointError: It cannot be traced, or has no such branch.
+        CheckpointError: It cannot be traced, or has no such branch or kernel.
     """
     try:
         traced = trace(generator, example)
     except TraceError as error:
         raise CheckpointError(f"branches of a generator that cannot be followed: {error}") from None
-    dropped = frozenset(branches)
+    dropped = cut.dropped
+    sides = {kernel.layer: kernel.choices for kernel in traced.kernels}
+    for layer, side in cut.kernels.items():
+        if side not in sides.get(layer, ()):
+            raise CheckpointError(f"the generator has no kernel {layer!a} to crop to {side!a}")
     known = {branch.name for stage in traced.stages for branch in stage}
     if dropped - known:
         raise CheckpointError(f"the generator has no branch {min(dropped - known)!a} to leave out")
@@ -149,4 +173,6 @@ def reduced_copy(generator: nn.Module, branches: Iterable[str], example: Example
         name: narrow(tensor, traced.parameters[name], gone) if name in kept else tensor
         for name, tensor in _tensors(generator).items()
     }
-    return reduce_module(generator, traced, dropped, tensors, inputs_of(generator, example))
+    for layer, side in cut.kernels.items():
+        tensors[f"{layer}.weight"] = centre(tensors[f"{layer}.weight"], side)
+    return reduce_module(generator, traced, cut, tensors, inputs_of(generator, example))

@@ -12,19 +12,20 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from gancompress.elastic.branches import is_kept
-from gancompress.elastic.candidates import Tie, make_space, with_depths
+from gancompress.elastic.candidates import Tie, make_space, with_depths, with_kernels
 from gancompress.elastic.costs import CostModel
 from gancompress.elastic.graph import with_batch
-from gancompress.elastic.layers import fit, width_free_twin
+from gancompress.elastic.kernels import centre
+from gancompress.elastic.layers import elastic_twin, fit
 from gancompress.elastic.parts import narrow
 from gancompress.elastic.space import SearchSpace, Subnet
-from gancompress.elastic.structure import graph_module, reduce_module
+from gancompress.elastic.structure import Cut, graph_module, reduce_module
 from gancompress.elastic.trace import trace
 from gancompress.elastic.traced import Traced
 
 
 class Supernet(nn.Module):
-    """A generator whose widths and depth can be chosen at every call.
+    """A generator whose widths, depth and kernels can be chosen at every call.
 
     The generator stays an ordinary module; its parameters are this module's parameters. A subnet
     uses the first channels of every group, as views, so gradients reach the shared weights, and
@@ -43,6 +44,7 @@ class Supernet(nn.Module):
         widths: Candidate fractions of every group's full width.
         divisor: Candidates are rounded to multiples of this many channels.
         depths: Candidate fractions of every stage's branches, such as residual blocks.
+        kernels: Candidate sides of kernels; a convolution takes those of which it has a centre.
         ties: Groups that share a dimension of the space.
         space: A ready-made space in place of all these.
 
@@ -59,6 +61,7 @@ class Supernet(nn.Module):
         divisor: int = 8,
         *,
         depths: Sequence[float] = (1.0,),
+        kernels: Sequence[int] = (),
         ties: Sequence[Tie] = (),
         space: SearchSpace | None = None,
     ) -> None:
@@ -73,9 +76,12 @@ class Supernet(nn.Module):
         if space is None:
             space = make_space(self.traced.groups, widths, divisor, ties)
             space = with_depths(space, self.traced, depths)
+            space = with_kernels(space, self.traced, kernels)
         self.space = space
         self._graphs: dict[tuple[frozenset[str], tuple[str, ...]], fx.GraphModule] = {}
-        self._twin = (width_free_twin(generator),)  # in a tuple: not a second registered module
+        self._twin = (
+            elastic_twin(generator, space.kernel_genes),
+        )  # in a tuple: not a second registered module
 
     def train(self, mode: bool = True) -> Supernet:
         """Training or evaluation mode, as for any module."""
@@ -145,6 +151,8 @@ class Supernet(nn.Module):
         for name, dims in self.traced.parameters.items():
             if name in kept:
                 tensors[name] = narrow(tensors[name], dims, channels)
+        for layer, side in self.space.kernels(subnet).items():
+            tensors[f"{layer}.weight"] = centre(tensors[f"{layer}.weight"], side)
         return tensors
 
     def widest(self, dropped: frozenset[str]) -> nn.Module:
@@ -162,19 +170,22 @@ class Supernet(nn.Module):
         fit(graph, tensors, with_batch(self.traced.inputs, 1))
         return graph.train(self.training)
 
+    def cut(self, subnet: Subnet) -> Cut:
+        """What a subnet lacks besides channels."""
+        full = {kernel.layer: kernel.side for kernel in self.traced.kernels}
+        sides = self.space.kernels(subnet)
+        smaller = {layer: side for layer, side in sides.items() if side != full[layer]}
+        return Cut(self.space.dropped(subnet), smaller)
+
     def extract(self, subnet: Subnet) -> nn.Module:
         """The subnet as an ordinary module that needs nothing of this package.
 
         Its outputs equal `self(x, subnet)` exactly; see `reduce_module` for its class.
         """
-        dropped, inputs = self.space.dropped(subnet), with_batch(self.traced.inputs, 1)
+        inputs = with_batch(self.traced.inputs, 1)
         with torch.no_grad():
             tensors = self.narrowed(subnet)
-            if dropped:
-                small = reduce_module(self.generator, self.traced, dropped, tensors, inputs)
-            else:
-                small = copy.deepcopy(self.generator)
-                fit(small, tensors, inputs)
+            small = reduce_module(self.generator, self.traced, self.cut(subnet), tensors, inputs)
         return small.train(self.training)
 
     @cached_property

@@ -27,6 +27,7 @@ from gancompress.elastic.graph import (
     trace_graph,
     with_batch,
 )
+from gancompress.elastic.kernels import find_kernels
 from gancompress.elastic.parts import Group, Parts
 from gancompress.elastic.rules import FUNCTION_RULES, METHOD_RULES, MODULE_RULES
 from gancompress.elastic.traced import Needed, Traced
@@ -239,6 +240,7 @@ class Walk:
             operations=tuple(operations),
             outputs=outputs,
             values=values,
+            kernels=find_kernels(self.graph),
             stages=find_stages(self.graph.graph, branches, needs.nodes, self.shapes),
             needs=needs,
         )

@@ -9,6 +9,7 @@ from torch import fx
 
 from gancompress.elastic.branches import Branch, Needs, is_kept, reduced_graph
 from gancompress.elastic.graph import Inputs, Operation, Shapes, record_shapes, resized
+from gancompress.elastic.kernels import Kernel
 from gancompress.elastic.parts import Group, Parts
 
 
@@ -40,6 +41,7 @@ class Traced:
         operations: Multiply-accumulate layers with the parts of their input and output.
         outputs: Parts of the channel dimension (1) of each module's output, by module name.
         values: Name of the node of each module's output, by module name.
+        kernels: Kernels that can be cropped, in order of execution.
         stages: Branches that can be left out, see `find_stages`.
         needs: When each node, parameter and buffer, and group is computed or used, by its name.
     """
@@ -51,6 +53,7 @@ class Traced:
     operations: tuple[tuple[Operation, Parts, Parts], ...]
     outputs: dict[str, Parts]
     values: dict[str, str]
+    kernels: tuple[Kernel, ...]
     stages: tuple[tuple[Branch, ...], ...]
     needs: Needed
     _whole: fx.GraphModule | None = field(default=None, repr=False, compare=False)
@@ -105,6 +108,7 @@ class Traced:
             ),
             outputs={n: parts.without(gone) for n, parts in self.outputs.items() if n in kept},
             values={name: node for name, node in values.items() if name in kept},
+            kernels=self.kernels,
             stages=(),
             needs=needs,
             _whole=self.graph,

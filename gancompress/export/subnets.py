@@ -51,7 +51,9 @@ class OnnxSubnets:
         self.net, self.stride = net, stride
         self._widest: dict[frozenset[str], _Exported] = {}
         self._widest_without(frozenset())
-        self.slices = all(self._agrees(s) for s in (net.space.smallest(), _mixed(net)))
+        self.slices = not net.space.kernel_genes and all(
+            self._agrees(s) for s in (net.space.smallest(), _mixed(net))
+        )
 
     def model(self, subnet: Subnet) -> bytes:
         """A serialised model."""

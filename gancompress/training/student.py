@@ -30,6 +30,7 @@ from gancompress.elastic import (
     sort_channels,
     trace,
     with_depths,
+    with_kernels,
 )
 from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.models import GENERATORS, build_generator, family_of, init_weights
@@ -179,7 +180,8 @@ def _space(
     traced: Traced | None = None,
 ) -> SearchSpace:
     traced = traced or trace(generator, example_shape)
-    return with_depths(_widths(options, generator, traced.groups), traced, options.depths)
+    space = with_depths(_widths(options, generator, traced.groups), traced, options.depths)
+    return with_kernels(space, traced, options.kernels)
 
 
 def _widths(options: StudentOptions, generator: nn.Module, groups: Sequence[Group]) -> SearchSpace:
