@@ -52,6 +52,7 @@ setup(
             "opencv-python-headless>=4.10",
             "playwright>=1.49",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.8",
             "scikit-image>=0.25",
             "types-PyYAML",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the test extra into .venv and the demo page's runtime where they are missing, then check
-# style and types and run the tests: the fast ones first, then the slow ones. Arguments go to pytest
-# in place of both.
+# style and types and run the tests: the fast ones first, then the slow ones, both with one process
+# of one thread for each processor. Arguments go to pytest in place of both.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$root/scripts/setup.sh"
 cd "$root"
@@ -11,5 +11,7 @@ scripts/check
 if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"
 fi
-.venv/bin/python -m pytest -m "not slow" --durations 5
-.venv/bin/python -m pytest -m slow --durations 5
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+parallel=(--numprocesses logical --dist loadfile --durations 20)
+.venv/bin/python -m pytest -m "not slow" "${parallel[@]}"
+.venv/bin/python -m pytest -m slow "${parallel[@]}"

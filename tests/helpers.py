@@ -1,12 +1,15 @@
-"""Small data sets for tests: pictures with content, the same on every machine."""
+"""Small data sets for tests, the same on every machine, and generators with every norm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from gancompress.models import GENERATORS
 
 
 def picture(index: int, size: int) -> np.ndarray:
@@ -89,3 +92,18 @@ def existing(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"needs {path.name} in the folder shared/ beside the repository")
     return path
+
+
+def with_norms(names: Iterable[str], norms: Iterable[str]) -> list[tuple[str, str]]:
+    """Generators with every norm; those whose family takes none only with the default.
+
+    Args:
+        names: Families, or a family and, after a space, what else the test makes of it.
+        norms: Names of norms.
+    """
+    return [
+        (name, norm)
+        for name in names
+        for norm in norms
+        if norm == "instance" or "norm" in GENERATORS[name.partition(" ")[0]].takes
+    ]

@@ -12,6 +12,7 @@ from functools import cache
 
 import pytest
 import torch
+from helpers import with_norms
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -96,8 +97,7 @@ def flops(module: nn.Module, height: int, width: int) -> int:
 # ----------------------------------------------------------- supernet and extracted subnet
 
 
-@every_generator
-@every_norm
+@pytest.mark.parametrize(("name", "norm"), with_norms([*GENERATORS, *NEAREST], NORMS))
 @torch.inference_mode()
 def test_supernet_computes_what_the_extracted_subnet_computes(name: str, norm: str) -> None:
     net, x, rng = make_supernet(name, norm), example(name), random.Random(1)
@@ -443,8 +443,7 @@ def test_candidates_must_ascend_within_the_full_width(choices: tuple[int, ...]) 
 # ------------------------------------------------------------------------ sorting channels
 
 
-@every_generator
-@every_norm
+@pytest.mark.parametrize(("name", "norm"), with_norms([*GENERATORS, *NEAREST], NORMS))
 @torch.no_grad()
 def test_sorting_channels_changes_their_order_and_nothing_else(name: str, norm: str) -> None:
     generator, x = make_generator(name, norm), example(name)

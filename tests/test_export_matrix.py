@@ -27,6 +27,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "unet, instance": {"name": "unet_64", "norm": "instance"},
     "dense, nearest": {"name": "resnet_6blocks", "upsampling": "nearest"},
     "unet, nearest": {"name": "unet_64", "upsampling": "nearest"},
+    "sub-pixel": {"name": "subpixel_resnet_6blocks"},
     "foreign": {},
 }
 NUM_SUBNETS = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import with_norms
 from torch import Tensor, nn
 
 from gancompress.checkpoint.network import example_shape
@@ -13,6 +14,7 @@ from gancompress.errors import ConfigError
 from gancompress.models import (
     DISCRIMINATORS,
     GENERATORS,
+    ResnetGenerator,
     UnetGenerator,
     build_discriminator,
     build_generator,
@@ -83,8 +85,7 @@ def test_spectral_norm_bounds_every_kernel_and_trains_the_stored_weight(name: st
     assert 0.01 < float(net.state_dict()[stored[0]].std()) < 0.03  # initialised, not 1/sqrt(fan)
 
 
-@every_generator
-@every_norm
+@pytest.mark.parametrize(("name", "norm"), with_norms(GENERATORS, NORMS))
 def test_generator_gives_an_image_of_the_same_size(name: str, norm: str) -> None:
     side = max(32, GENERATORS[name].stride)
     net = generator(name, norm=norm, input_nc=2, output_nc=5)
@@ -118,7 +119,7 @@ def test_record_is_true_of_the_generator(name: str) -> None:
     assert set(default_taps(net, traced)) <= traced.outputs.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in GENERATORS if "resnet" in name])
+@pytest.mark.parametrize("name", [n for n, family in GENERATORS.items() if family.module is ResnetGenerator])
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("dropout", [None, 0.0, 0.5])
 def test_resnet_blocks_keep_their_size_in_every_style(

@@ -326,6 +326,8 @@ class StudentOptions(Section):
 
     name: Annotated[str, AfterValidator(_same_or_family)] = "same"
     ngf: Channels | None = None
+    norm: Literal["instance", "batch", "none"] | None = None  # the family's own by default
+    upsampling: Literal["transposed", "nearest"] | None = None
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
     divisor: Size = 8
     depths: tuple[float, ...] = (1.0,)  # fractions of every stage's residual blocks or U-Net levels
@@ -333,6 +335,17 @@ class StudentOptions(Section):
     config_set: str | None = None  # a published search space instead of `widths`
     tie_blocks: bool = True  # residual blocks share widths in three groups, as config strings do
     inherit: bool = True
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        """The teacher's architecture is taken as it is."""
+        for key in ("ngf", "norm", "upsampling"):
+            if self.name == "same" and getattr(self, key) is not None:
+                raise ConfigError(
+                    f"student.{key}={getattr(self, key)} has no effect on the teacher's own "
+                    f"architecture: name another one in student.name"
+                )
+        return self
 
 
 class DistillLossOptions(Section):

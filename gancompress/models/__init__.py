@@ -23,6 +23,7 @@ from gancompress.models.resnet import (
     ResnetWidths,
     resnet,
 )
+from gancompress.models.subpixel import SubpixelGenerator, subpixel_resnet
 from gancompress.models.unet import UnetGenerator, unet
 
 GENERATORS: dict[str, Family] = {
@@ -30,6 +31,8 @@ GENERATORS: dict[str, Family] = {
     "resnet_6blocks": resnet(6),
     "mobile_resnet_9blocks": resnet(9, separable=True),
     "mobile_resnet_6blocks": resnet(6, separable=True),
+    "subpixel_resnet_9blocks": subpixel_resnet(9),
+    "subpixel_resnet_6blocks": subpixel_resnet(6),
     "unet_64": unet(6),
     "unet_128": unet(7),
     "unet_256": unet(8),
@@ -85,6 +88,7 @@ __all__ = [
     "ResnetBlock",
     "ResnetGenerator",
     "ResnetWidths",
+    "SubpixelGenerator",
     "UnetGenerator",
     "build_discriminator",
     "build_generator",

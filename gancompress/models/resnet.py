@@ -174,12 +174,16 @@ def resnet_ties(groups: Iterable[str]) -> list[LayerTie]:
     inner = [name for name in names if ".conv_block." in name]
     outer = [name for name in names if name not in inner]
     stem, down1, down2, *ups = outer
-    third = -(-len(inner) // 3)
-    thirds = [inner[i : i + third] for i in range(0, len(inner), third)]
     ties: list[LayerTie] = [((stem,), 1), ((down1,), 2), ((down2,), 4)]
-    ties += [(tuple(names), 4) for names in thirds]
+    ties += [(third, 4) for third in thirds(inner)]
     ties += [((name,), unit) for name, unit in zip(ups, (2, 1), strict=True)]
     return ties
+
+
+def thirds(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Names in three runs, the last of which may be shorter."""
+    length = -(-len(names) // 3)
+    return [tuple(names[i : i + length]) for i in range(0, len(names), length)]
 
 
 def resnet_widths(numbers: tuple[int, ...], legacy: bool = False) -> ResnetWidths:
