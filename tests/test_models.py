@@ -119,7 +119,9 @@ def test_record_is_true_of_the_generator(name: str) -> None:
     assert set(default_taps(net, traced)) <= traced.outputs.keys()
 
 
-@pytest.mark.parametrize("name", [n for n, family in GENERATORS.items() if family.module is ResnetGenerator])
+@pytest.mark.parametrize(
+    "name", [n for n, family in GENERATORS.items() if family.module is ResnetGenerator]
+)
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("dropout", [None, 0.0, 0.5])
 def test_resnet_blocks_keep_their_size_in_every_style(

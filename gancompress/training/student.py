@@ -107,7 +107,11 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
             "output_nc": teacher.output.channels,
             "ngf": options.ngf or given.get("ngf", 64),
             **family.student,
-            **{key: getattr(options, key) for key in ("norm", "upsampling") if getattr(options, key)},
+            **{
+                key: getattr(options, key)
+                for key in ("norm", "upsampling")
+                if getattr(options, key)
+            },
         }
     )
     generator = init_weights(build_generator(section))
