@@ -119,7 +119,7 @@ def _infer(tensors: Tensors) -> GeneratorOptions | None:
 
 
 def _build(options: GeneratorOptions, n_blocks: int) -> nn.Module:
-    return SubpixelGenerator(options.input_nc, options.output_nc, options.ngf, n_blocks)
+    return SubpixelGenerator(*options.channels, options.ngf, n_blocks)
 
 
 def subpixel_resnet(n_blocks: int) -> Family:
