@@ -8,7 +8,7 @@ GanCompressError            exit code 2, one message, no traceback
 ├── SpaceError              a subnet or config string that does not fit the search space
 ├── BudgetError             no subnet fits
 ├── ExportError             an exported file that does not compute the same images
-└── Interrupted             exit code 75: state is saved, the same command goes on
+└── Interrupted             exit code 75: state is saved, rerunning the command resumes
 """
 
 from __future__ import annotations

@@ -369,7 +369,7 @@ def test_started_run_takes_other_intervals(world: World, tmp_path: Path) -> None
 def test_folder_in_use_is_refused(world: World, tmp_path: Path) -> None:
     with RunFolder(tmp_path).claim(world.options("pix2pix", tmp_path)):
         before = time.process_time()
-        with pytest.raises(ConfigError, match="another process is at work"):
+        with pytest.raises(ConfigError, match="another process is using"):
             world.start("pix2pix", tmp_path)
         assert time.process_time() - before < 1
     assert world.start("pix2pix", tmp_path)["images"] == 12

@@ -71,7 +71,7 @@ class RunFolder:
         try:
             held = FileLock(self.path / ".lock").acquire(timeout=0)
         except Timeout:
-            raise ConfigError(f"{self.path}: another process is at work in this run") from None
+            raise ConfigError(f"{self.path}: another process is using this run folder") from None
         with held:
             options = self.resolved(options)
             if same and (self.state.exists() or self.is_done):
