@@ -26,6 +26,7 @@ def run_compress(context: Context) -> None:
         _dry_run(context, options)
         return
     if context.args.source.is_dir() and not RunFolder(options.supernet.run).config.exists():
+        preflight(options, context.device, context.args.module)  # budgets first: it takes no time
         context.say(f"{options.run}: rehearsing every stage on a few images")
         _say_seconds(context, rehearse(options, context.device, context.args.module))
     done = compress(options, context.device, context.args.module)
