@@ -22,7 +22,7 @@ def relative_name(name: object) -> PurePosixPath:
     Raises:
         ValueError: It is no such path, or leads out of the folder as it is written.
     """
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or b"\0" in os.fsencode(name):
         raise ValueError(f"{name!r} is not a valid file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:

@@ -31,12 +31,9 @@ def main() -> None:
         target = args.output / source.name
         save_tensors(target, halves, header)
         print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
-    for source, target in (
-        (run.config, packed.config),
-        (run.splits, packed.splits),
-        (run.done, packed.done),  # last, as it says that all is there
-    ):
+    for source, target in ((run.config, packed.config), (run.splits, packed.splits)):
         write_atomic(target, source.read_bytes())
+    packed.finish(run.summary())  # last, as it says that all is there
 
 
 if __name__ == "__main__":

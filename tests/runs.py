@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -30,6 +32,7 @@ from gancompress.config import (
     dump_options,
 )
 from gancompress.demo import sources
+from gancompress.export.onnx import OPSET, set_header, write_onnx
 from gancompress.inference import loading
 from gancompress.models import build_generator, init_weights
 from gancompress.search import plan, stage
@@ -241,6 +244,23 @@ def tiny_generator() -> nn.Module:
 def write_tiny(path: Path) -> Path:
     """A checkpoint of somebody's own generator, 64 subnets with `TINY_SPACE`."""
     save_network(path, tiny_generator(), {"module": TINY}, image_size=32)
+    return path
+
+
+def write_graph(path: Path, header: str) -> Path:
+    """An ONNX file of one convolution, as exports write them, which takes no export."""
+    weight = np.linspace(-0.2, 0.2, 81, dtype=np.float32).reshape(3, 3, 3, 3)
+    image, out = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])
+        for name in ("image", "out")
+    )
+    node = onnx.helper.make_node("Conv", ["image", "weight"], ["out"], pads=[1, 1, 1, 1])
+    stored = [onnx.numpy_helper.from_array(weight, "weight")]
+    graph = onnx.helper.make_graph([node], "graph", [image], [out], stored)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    model.ir_version = 10
+    set_header(model, header)
+    write_onnx(path, model)
     return path
 
 

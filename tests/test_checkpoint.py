@@ -643,7 +643,7 @@ def test_error_of_a_factory_keeps_its_cause(module_of_mine: str) -> None:
 def test_damaged_config_of_a_run_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
     for read in (run_stage, run_data, supernet_of, load_model):
-        with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+        with pytest.raises(ConfigError, match=r"config\.yaml: not readable as YAML"):
             read(tmp_path)
 
 

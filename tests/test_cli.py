@@ -112,14 +112,14 @@ MISTAKES: dict[str, str] = {
     # what is typed in the folder of `world`: the message
     "teacher missing.yaml": r"ConfigError: no options file missing\.yaml",
     "teacher list.yaml": r"ConfigError: list\.yaml: an options file is a mapping",
-    "teacher broken.yaml": r"ConfigError: broken\.yaml: not a readable YAML file",
-    "teacher data": r"ConfigError: data: not a readable YAML file",
+    "teacher broken.yaml": r"ConfigError: broken\.yaml: not readable as YAML",
+    "teacher data": r"ConfigError: data: not readable as YAML",
     "teacher teacher.yaml --set loss.lamda_gan=1": (
         r"unknown key 'loss\.lamda_gan'; did you mean 'loss\.lambda_gan'\?"
     ),
     "teacher teacher.yaml --set seed": r"--set takes key=value, not 'seed'",
     "teacher teacher.yaml --set seed.a=1": r"'seed' is a value, not a section",
-    "teacher teacher.yaml --set seed=[": r"the value is not YAML",
+    "teacher teacher.yaml --set seed=[": r"--set seed: not readable as YAML",
     "teacher teacher.yaml --set seed=many": r"seed: .*valid integer",
     "teacher teacher.yaml --set run=new --set generator.name=resnet_7blocks": (
         r"unknown generator 'resnet_7blocks'; did you mean 'resnet_.blocks'\?"
@@ -185,7 +185,7 @@ MISTAKES: dict[str, str] = {
     "translate run/teacher empty/train out": r"DataError: empty/train holds no images",
     "translate run/teacher spoilt/train/0003.png out": r"0003\.png: not a",
     "translate run/teacher data/test out --format xyz": r"cannot write rgb images as '\.xyz'",
-    "translate run/teacher data/test out --batch-size 0": r"batch size must be at least 1, not 0",
+    "translate run/teacher data/test out --batch-size 0": r"--batch-size must be at least 1, not 0",
     "translate run/teacher data/test data/test": r"is the input folder itself",
     "translate run/teacher data/test out --module nowhere": r"write package\.module:factory",
     "export run/teacher --set seed=1": r"--set and --seed have no effect on this command",

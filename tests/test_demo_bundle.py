@@ -35,6 +35,7 @@ from helpers import picture, write_image
 from PIL import Image
 
 from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.cost import format_count
 from gancompress.data import RGB, ImageSet, list_images, read_image, to_float, to_tensor
@@ -837,7 +838,7 @@ def rewrite_done(run: Path) -> None:
     content = json.loads((run / "done.json").read_text(encoding="utf-8"))
     content["trials"] = content["trials"][:-1]
     content["costs"] = {name: values[:-1] for name, values in content["costs"].items()}
-    (run / "done.json").write_text(json.dumps(content), encoding="utf-8")
+    RunFolder(run).finish(content)
 
 
 def lose_a_file(run: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from gancompress.checkpoint.files import load_pickle, load_tensors, save_tensors
-from gancompress.checkpoint.run import RunFolder
-from gancompress.errors import CheckpointError
-from gancompress.export.onnx import onnx_model, write_onnx
+from gancompress.checkpoint.files import load_pickle, load_tensors, save_tensors, write_atomic
+from gancompress.checkpoint.run import RunFolder, read_splits
+from gancompress.cli.main import main
+from gancompress.demo.folder import publish
+from gancompress.elastic import Subnet
+from gancompress.errors import CheckpointError, ConfigError
 from gancompress.hashes import check_archive, check_seal
 from gancompress.runtimes import OnnxGenerator
-from runs import tiny_generator, write_tiny
+from gancompress.search.log import TrialLog
+from gancompress.search.trials import Trial
+from gancompress.training.stages import _keep_teacher
+from runs import load_network, search_options, write_graph, write_tiny
 
 FLIPS = 120
 
@@ -33,9 +40,7 @@ def state(folder: Path) -> Path:
 
 
 def graph(folder: Path) -> Path:
-    path = folder / "tiny.onnx"
-    write_onnx(path, onnx_model(tiny_generator().eval(), (1, 3, 32, 32), 2, {"stride": 2}))
-    return path
+    return write_graph(folder / "tiny.onnx", '{"stride": 2}')
 
 
 def image_of(path: Path) -> Any:
@@ -120,3 +125,117 @@ def test_archives_that_were_written_without_checksums_are_read(tmp_path: Path) -
         torch.serialization.set_crc32_options(True)
     check_archive(path)
     assert load_pickle(path)["x"].sum() == 3
+
+
+# -- folders --------------------------------------------------------------------------------
+
+
+def finished_run(folder: Path) -> RunFolder:
+    """What a finished stage leaves, without the training."""
+    run = RunFolder(folder)
+    weights(folder)
+    write_atomic(run.config, b"stage: teacher\nrun: r\n")
+    write_atomic(run.splits, b"{}")
+    write_atomic(run.samples / "00000008.png", b"picture")
+    run.append_log({"images": 8, "loss": 1.0})
+    run.finish({"images": 8, "mae": 0.25})
+    return run
+
+
+def folders(root: Path) -> Path:
+    """A run, a bundle, an exported file of several parts, an archive and a log of trials."""
+    finished_run(root / "run")
+    publish(root / "front", {"front.json": b"{}", "models/8_8.onnx": b"network"})
+    (root / "export").mkdir()
+    proof: dict[str, dict[str, str]] = {"sha256": {}}
+    for name, content in {"net.xml": b"<net/>", "net.bin": b"\0" * 40}.items():
+        (root / "export" / name).write_bytes(content)
+        proof["sha256"][name] = hashlib.sha256(content).hexdigest()
+    (root / "export" / "net.xml.proof.json").write_text(json.dumps(proof))
+    graph(root / "export")
+    state(root / "begun")
+    log = TrialLog(root / "search" / "trials.jsonl", "key")
+    log.append(Trial(Subnet((8, 4)), 1000, 0.5, {"mae": 0.5}, 4))
+    return root
+
+
+def test_a_folder_as_it_was_written_is_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 0
+    assert f"{tmp_path}: 13 files are as they were written" in capsys.readouterr().out
+
+
+def test_fault_11_verify_finds_every_file_that_is_damaged_or_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders(tmp_path)
+    files = [p for p in sorted(tmp_path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    for path in files:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        assert main(["verify", str(tmp_path)]) == 2, path
+        assert str(path.parent) in capsys.readouterr().err
+        path.write_bytes(content)
+    for name in ("run/weights.safetensors", "run/done.json", "front/front.json", "export/net.bin"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        assert main(["verify", str(tmp_path)]) == 2
+        assert f"{tmp_path / name} is missing" in capsys.readouterr().err
+        (tmp_path / name).write_bytes(content)
+    assert main(["verify", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == []
+
+
+def test_files_of_which_nothing_is_known_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path / "run")
+    (run.path / "notes.txt").write_text("mine")
+    assert main(["verify", str(tmp_path)]) == 0
+    assert f"no hash is known of {run.path / 'notes.txt'}" in capsys.readouterr().out
+
+
+def test_a_list_that_leads_out_of_its_folder_is_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path / "run")
+    (tmp_path / "other.txt").write_text("mine")
+    run.list.write_text('{"../other.txt": ["00"]}')
+    assert main(["verify", str(run.path)]) == 2
+    assert "is outside the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["done.json", "splits.json"])
+def test_fault_11_changed_scores_and_lists_are_not_used(name: str, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content.replace(b"8", b"9") + b" ")
+    with pytest.raises(CheckpointError, match=rf"{name} has changed since it was written"):
+        run.summary() if name == "done.json" else read_splits(tmp_path)
+
+
+def test_a_stage_that_starts_again_forgets_the_list_of_its_files(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    options = search_options(run.path, tmp_path)
+    with run.claim(options, same=False):
+        assert not run.list.exists()
+        assert not run.is_done
+
+
+def test_fault_5_a_supernet_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    one, other = (load_network(write_tiny(tmp_path / f"{name}.safetensors")) for name in "ab")
+    _keep_teacher(run, one)
+    run.save_state({"images": 2, "task": {}})
+    _keep_teacher(run, other)  # the same weights
+    with torch.no_grad():
+        next(other.module.parameters()).flatten()[0] += 1e-6
+    with pytest.raises(ConfigError, match="was started with another teacher"):
+        _keep_teacher(run, other)
+    run.state.unlink()  # it has not begun
+    _keep_teacher(run, other)
+    kept = load_network(run.path / "teacher.safetensors")
+    assert same(kept.module.state_dict(), other.module.state_dict())

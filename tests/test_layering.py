@@ -25,7 +25,17 @@ LAYERS = (
     {"models"},
     {"elastic"},
     {"runtimes"},
-    {"config", "distributed", "extras", "progress", "tables", "errors", "hashes", "paths"},
+    {
+        "config",
+        "distributed",
+        "extras",
+        "progress",
+        "tables",
+        "errors",
+        "hashes",
+        "headers",
+        "paths",
+    },
 )
 HEIGHT = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 

@@ -16,6 +16,7 @@ from gancompress.checkpoint.models import run_data, run_splits, run_stage
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.data import make_splits
+from gancompress.hashes import LIST, read_list
 from runs import REPOSITORY, supernet_options, train_supernet, write_teacher
 
 SHIPPED = sorted(path.parent for path in Path(REPOSITORY, "pretrained").glob("*/*/weights.*"))
@@ -84,6 +85,10 @@ def test_shipped_supernet_can_be_searched(folder: Path, tmp_path: Path) -> None:
     assert main(["export", str(search), "--dry-run"]) == 0
 
 
+def test_shipped_files_are_those_that_were_written() -> None:
+    assert main(["verify", str(REPOSITORY / "pretrained")]) == 0
+
+
 @every_supernet
 def test_page_of_a_shipped_supernet(folder: Path, tmp_path: Path) -> None:
     assert main(["demo", str(copied(folder, tmp_path)), "--dry-run"]) == 0
@@ -101,6 +106,8 @@ def test_packed_run_is_a_run_at_half_precision(
     for file in run.glob("*.safetensors"):
         assert (packed / file.name).stat().st_size < 0.7 * file.stat().st_size
         assert load_tensors(packed / file.name)[1] == load_tensors(file)[1]
+    assert read_list(packed / LIST).keys() >= {"config.yaml", "weights.safetensors", "done.json"}
+    assert main(["verify", str(packed)]) == 0
     assert main(["search", str(packed), *sets(TINY_SEARCH)]) == 0
 
 

@@ -363,7 +363,7 @@ MISTAKES: dict[str, str] = {
     "supernet --module runs:tiny_generator --subnet 8_8": "SpaceError: subnet 8_8 has 2 widths",
     "unfinished": "unfinished holds no finished search",
     "emptied": r"emptied/done\.json lists no chosen subnets; name one with --subnet",
-    "mangled": r"ConfigError: mangled/config\.yaml cannot be read",
+    "mangled": r"ConfigError: mangled/config\.yaml: not readable as YAML",
     "any.onnx --module a:b": "any.onnx contains one network",
     "missing": "no model missing",
     "teacher --against missing": "no model missing",

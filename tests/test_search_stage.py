@@ -310,7 +310,9 @@ def test_trials_of_other_weights_are_not_reused(
     header.pop("format")
     tensors["layers.0.weight"] *= -1
     save_tensors(changed / "weights.safetensors", tensors, header)
-    os.utime(changed / "weights.safetensors", (time.time() + 5, time.time() + 5))
+    os.utime(changed / "weights.safetensors", (0, 0))  # times of modification decide nothing
+    with pytest.raises(ConfigError, match="has scored other weights than"):
+        load_model(tmp_path / "run")
     evaluated.clear()
     result = search(options, CPU)
     assert len(evaluated) == NUM_TRIALS

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gancompress.errors import CheckpointError
 from gancompress.hashes import ROOM, SEAL, check_archive, check_seal, sealed
+from gancompress.headers import check_header
 from gancompress.paths import sync_folder
 
 HEADER = "gancompress"
@@ -92,8 +93,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Json]:
         content = json.loads(header)
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: its '{HEADER}' header is not a JSON object")
+    content = check_header(content, path)
     content.pop(SEAL, None)
     return check_finite(tensors, path), content
 

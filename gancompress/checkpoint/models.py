@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from gancompress.checkpoint.network import (
@@ -19,14 +17,16 @@ from gancompress.checkpoint.network import (
     as_supernet,
     describe_subnet,
     load_network,
+    weights_file,
 )
 from gancompress.checkpoint.run import read_splits
-from gancompress.config import DataOptions, build
+from gancompress.config import DataOptions, build, read_json, read_yaml
 from gancompress.data import Splits, load_split, make_splits, spread, to_float
 from gancompress.elastic import calibrate as calibrate_norms
 from gancompress.elastic import calibrated
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
+from gancompress.hashes import check_listed, file_sha256
 
 logger = logging.getLogger(__name__)
 MAX_CALIBRATION = 64
@@ -53,11 +53,14 @@ def load_model(
 
     Raises:
         CheckpointError: The weights cannot be used.
-        ConfigError: A subnet is named where there is no supernet, or the run folder is damaged.
+        ConfigError: A subnet is named where there is no supernet, the run folder is damaged, or a
+            search has chosen a subnet of other weights than its supernet has now.
         SpaceError: The subnet does not belong to the supernet.
     """
     if run_stage(path) == "search":
-        subnet = subnet or smallest_chosen(path)
+        if not subnet:
+            subnet = smallest_chosen(path)
+            refuse_retrained(path)
         path = supernet_of(path)
     network = load_network(path, factory, trusted=trusted)
     if "space" in network.header:
@@ -98,10 +101,7 @@ def _read_config(run: Path) -> dict[str, Any]:
     file = stage_folder(run) / "config.yaml"
     if not file.is_file():
         return {}
-    try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from None
+    content = read_yaml(file)
     return content if isinstance(content, dict) else {}
 
 
@@ -201,11 +201,31 @@ def smallest_chosen(path: Path) -> str:
     done = stage_folder(path) / "done.json"
     if not done.exists():
         raise ConfigError(f"{path} holds no finished search; name a subnet with --subnet")
+    check_listed(done)
     try:
-        chosen = json.loads(done.read_text(encoding="utf-8"))["chosen"].values()
+        chosen = read_json(done)["chosen"].values()
         return str(min(chosen, key=lambda trial: trial["macs"])["subnet"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{done} lists no chosen subnets; name one with --subnet") from None
+
+
+def refuse_retrained(search: Path) -> None:
+    """Raise where the supernet is another one than a finished search has scored.
+
+    Args:
+        search: The search's run folder, whose result can be read.
+
+    Raises:
+        ConfigError: The supernet has other weights now.
+    """
+    sources = read_json(stage_folder(search) / "done.json").get("made_from")
+    scored = sources.get("weights") if isinstance(sources, dict) else None
+    supernet = supernet_of(search)
+    if scored is not None and scored != file_sha256(weights_file(supernet)):
+        raise ConfigError(
+            f"{search} has scored other weights than {supernet} has now\n"
+            f"  Search again: gancompress search {search}"
+        )
 
 
 def describe(network: Network) -> dict[str, Any]:

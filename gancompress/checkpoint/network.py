@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from gancompress.elastic import (
     reduced_copy,
 )
 from gancompress.elastic.graph import empty_input
-from gancompress.errors import CheckpointError, ConfigError
+from gancompress.errors import CheckpointError, ConfigError, SpaceError
 from gancompress.models import GENERATORS, build_discriminator, build_generator, init_weights
 from gancompress.paths import FACTORY
 from gancompress.tables import lookup
@@ -106,7 +107,7 @@ def build_network(description: Json, source: str, header: Json | None = None) ->
     """
     header = header or {}
     if "generator" in description:
-        options = build(GeneratorOptions, dict(description["generator"]), source)
+        options = build(GeneratorOptions, description["generator"], source)
         family = GENERATORS[options.name]
         usual = [ports(options)[0].channels for ports in (family.inputs, family.outputs)]
         kinds = header_kinds(header, source, *map(kind_of_channels, usual))
@@ -280,7 +281,12 @@ def load_network(
         if not factory:
             tensors = without_unused_statistics(tensors)
         description = {"module": factory} if factory else _describe(tensors, file, norm)
-    _refuse_inflated(description, tensors, file)
+    try:
+        _refuse_inflated(description, tensors, file)
+    except ConfigError as error:
+        if str(file) in str(error):
+            raise
+        raise ConfigError(f"{file}: {error}") from None
     if taken is not None and "inputs" not in header:
         header = {**header, "inputs": {"image": str(taken)}}
     network = build_network(description, str(file), header)
@@ -299,7 +305,7 @@ def _refuse_inflated(description: Json, tensors: dict[str, Tensor], file: Path) 
     """
     if "generator" not in description:
         return
-    options = build(GeneratorOptions, dict(description["generator"]), str(file))
+    options = build(GeneratorOptions, description["generator"], str(file))
     with torch.device("meta"):
         described = sum(p.numel() for p in build_generator(options).parameters())
     stored = sum(tensor.numel() for tensor in tensors.values())
@@ -399,10 +405,10 @@ def load_discriminator(path: Path) -> Discriminator:
     if path.suffix == ".safetensors":
         tensors, header = load_tensors(path)
         try:
-            raw, channels = header["network"]["discriminator"], int(header["input_nc"])
-        except KeyError:
+            raw, channels = header["network"]["discriminator"], header["input_nc"]
+        except (KeyError, TypeError):
             raise CheckpointError(f"{path} is not a discriminator of this package") from None
-        options = build(DiscriminatorOptions, dict(raw), str(path))
+        options = build(DiscriminatorOptions, raw, str(path))
     else:
         tensors = without_unused_statistics(load_foreign(path))
         options, channels = infer_discriminator(tensors, path)
@@ -441,22 +447,34 @@ def describe_space(space: SearchSpace) -> Json:
 
 
 def read_space(content: Json) -> SearchSpace:
-    """The search space of a JSON description."""
+    """The search space of a JSON description.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError, ConfigError, SpaceError: It is none.
+    """
     dimensions = tuple(map(_read_dimension, content["dimensions"]))
-    return SearchSpace(dimensions, {int(k): tuple(v) for k, v in content["forms"].items()})
+    places = range(len(dimensions))
+    for dimension in dimensions:
+        for case in dimension.uses:
+            if any(other not in places for other, _ in case):
+                raise ValueError("a dimension depends on one that is not there")
+    forms = {int(k): tuple(places[place] for place in v) for k, v in content["forms"].items()}
+    return SearchSpace(dimensions, forms)
 
 
 def _read_dimension(content: Json) -> Dimension:
     """A dimension; the first files knew widths alone, whose members they called groups."""
-    facts = {key: _frozen(value) for key, value in content.items()}
+    facts = dict(content)
     kind: Any = lookup(DIMENSIONS, str(facts.pop("kind", "width")), "kind of dimension")
-    members = facts.pop("groups", None) or facts.pop("members")
-    made: Dimension = kind(members, **facts)
+    members = tuple(map(str, facts.pop("groups", None) or facts.pop("members")))
+    numbers = {key: _whole_numbers(value) for key, value in facts.items()}
+    made: Dimension = kind(members, **numbers)
     return made
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _whole_numbers(value: Any) -> Any:
+    """Integers in nested tuples; a TypeError for anything else."""
+    return tuple(map(_whole_numbers, value)) if isinstance(value, list | tuple) else index(value)
 
 
 def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, Network]:
@@ -483,5 +501,15 @@ def as_supernet(network: Network) -> Supernet:
         raise CheckpointError(
             f"{network.source} is not a supernet: its header names no search space"
         )
-    space = read_space(network.header["space"])
-    return Supernet(network.module, torch.empty(network.example_shape), space=space).eval()
+    try:
+        space = read_space(network.header["space"])
+    except (LookupError, TypeError, ValueError, AttributeError, ConfigError, SpaceError) as error:
+        raise CheckpointError(f"{network.source}: no search space in its header: {error}") from None
+    net = Supernet(network.module, torch.empty(network.example_shape), space=space).eval()
+    sizes = {group.name: group.size for group in net.traced.groups}
+    for dimension in space.dimensions:
+        if not dimension.channels(dimension.full).items() <= sizes.items():
+            raise CheckpointError(
+                f"{network.source}: the search space in its header is that of another generator"
+            )
+    return net

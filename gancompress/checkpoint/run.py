@@ -8,17 +8,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
-from gancompress.config import DataOptions, Section, differences, dump_options
+from gancompress.config import (
+    DataOptions,
+    Section,
+    build,
+    differences,
+    dump_options,
+    read_json,
+    read_yaml,
+)
 from gancompress.data import Splits, make_splits
-from gancompress.errors import ConfigError
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.hashes import LIST, check_listed, write_list
 from gancompress.paths import inside
 
 S = TypeVar("S", bound=Section)
+
+TEACHER_FILE = "teacher.safetensors"
+"""In the folder of a supernet or of what was finetuned: later stages need nothing else."""
 
 # what may change between two starts of one run, as no result depends on it
 COSMETIC = ("log", "run", "data.cache_gb", "workers")
@@ -46,6 +56,7 @@ class RunFolder:
         self.splits = path / "splits.json"
         self.report = path / "report.html"
         self.done = path / "done.json"
+        self.list = path / LIST
 
     @property
     def is_done(self) -> bool:
@@ -58,8 +69,8 @@ class RunFolder:
 
         Args:
             options: The resolved options.
-            same: Refuse options that differ from those the folder was started with; otherwise
-                the result of other options goes, as a stage that stops early must not show it.
+            same: Refuse options that differ from those the folder was started with, and keep its
+                result; otherwise that goes, as a stage that stops early must not show it.
 
         Raises:
             ConfigError: Another process is at work here, the options differ, or a link would have
@@ -76,9 +87,10 @@ class RunFolder:
             options = self.resolved(options)
             if same and (self.state.exists() or self.is_done):
                 self._refuse_changes(options)
-            if not same and self.changes(options):
+            if not (same and self.is_done):  # other results will be here
                 self.done.unlink(missing_ok=True)
-            self.record(options)
+                self.list.unlink(missing_ok=True)
+                self.record(options)
             yield
 
     def record(self, options: Section) -> None:
@@ -89,21 +101,29 @@ class RunFolder:
         """The options, with what the folder's stage has found out where they give no value."""
         if not self.config.exists():
             return options
-        old, sections = yaml.safe_load(self.config.read_text()), {}
+        old, sections = self._recorded(), {}
         for name, keys in FOUND.items():
-            section, before = getattr(options, name, None), (old or {}).get(name) or {}
+            section, before = getattr(options, name, None), old.get(name)
+            before = before if isinstance(before, dict) else {}
             if isinstance(section, Section):
                 found = {k: before.get(k) for k in keys if getattr(section, k) is None}
                 sections[name] = section.model_copy(update=found)
         return options.model_copy(update=sections)
 
+    def _recorded(self) -> dict[str, Any]:
+        """The options in the folder, unchecked."""
+        old = read_yaml(self.config)
+        if not isinstance(old, dict):
+            raise ConfigError(f"{self.config}: damaged: no options of a run")
+        return old
+
     def changes(self, options: Section) -> list[str]:
         """Options that differ from those in the folder and would change its results."""
         if not self.config.exists():
             return []
-        old, new = yaml.safe_load(self.config.read_text()), options.model_dump(mode="json")
-        with suppress(ValidationError):  # a key that the file lacks had its default
-            old = type(options).model_validate(old).model_dump(mode="json")
+        old, new = self._recorded(), options.model_dump(mode="json")
+        with suppress(ConfigError):  # a key that the file lacks had its default
+            old = build(type(options), old, str(self.config)).model_dump(mode="json")
         changed = differences(old, new)
         keys = [(line.partition(":")[0], line) for line in changed]
         return [line for key, line in keys if not {key, key.split(".")[0]} & set(COSMETIC)]
@@ -121,7 +141,9 @@ class RunFolder:
         """The saved training state, or None at the beginning."""
         if not self.state.exists():
             return None
-        state: dict[str, Any] = load_pickle(self.state)
+        state = load_pickle(self.state)
+        if not (isinstance(state, dict) and isinstance(state.get("images"), int)):
+            raise CheckpointError(f"{self.state}: not the state of a training")
         return state
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -129,13 +151,36 @@ class RunFolder:
         save_state(self.state, state)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the stage as done and drop the training state."""
-        write_atomic(self.done, json.dumps(summary, indent=1).encode())
+        """List the files' hashes, mark the stage as done, and drop the training state."""
+        content = json.dumps(summary, indent=1).encode()
+        names = [path.relative_to(self.path).as_posix() for path in self._files()]
+        write_atomic(self.list, write_list(self.path, names, {self.done.name: content}))
+        write_atomic(self.done, content)
         self.state.unlink(missing_ok=True)
 
+    def _files(self) -> list[Path]:
+        """What a finished stage leaves, apart from its last file and the log of trials.
+
+        Every line of that log has a checksum of its own.
+        """
+        own = (self.config, self.splits, self.log, self.report)
+        found = [*own, *self.path.glob("*.safetensors"), *self.samples.glob("*.png")]
+        return sorted(path for path in found if path.is_file())
+
     def summary(self) -> dict[str, Any]:
-        """What `finish` was given."""
-        content: dict[str, Any] = json.loads(self.done.read_text())
+        """What `finish` was given.
+
+        Raises:
+            CheckpointError: The file is not the one that was written.
+            ConfigError: It is damaged.
+        """
+        check_listed(self.done)
+        content = read_json(self.done)
+        if not (isinstance(content, dict) and isinstance(content.get("images"), int)):
+            raise ConfigError(
+                f"{self.done}: damaged: no scores of a training\n"
+                "  Restore it from a copy, or start afresh with --set run=FOLDER."
+            )
         return content
 
     def append_log(self, entry: dict[str, Any]) -> None:
@@ -144,20 +189,20 @@ class RunFolder:
             file.write(json.dumps(entry) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All whole lines of the log; one cut off by a crash is left out."""
+        """All whole lines of the log; those that a crash has cut or damaged are left out."""
         if not self.log.exists():
             return []
         entries = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, RecursionError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("images"), int):
+                    entries.append(entry)
         return entries
 
     def rewind_log(self, images: int) -> None:
         """Drop the lines after image number `images`: that part of the run is repeated."""
-        kept = [entry for entry in self.read_log() if entry.get("images", 0) <= images]
+        kept = [entry for entry in self.read_log() if entry["images"] <= images]
         if self.log.exists():
             text = "".join(json.dumps(entry) + "\n" for entry in kept)
             write_atomic(self.log, text.encode())
@@ -167,12 +212,14 @@ def read_splits(run: Path) -> Splits | None:
     """The lists of images in a run folder, or None where it has none.
 
     Raises:
-        DataError: The file is damaged.
+        CheckpointError: The file is not the one that was written.
+        DataError: It is damaged.
     """
     path = RunFolder(run).splits
     if not path.is_file():
         return None
-    return Splits.from_json(path.read_text(encoding="utf-8"), str(path))
+    check_listed(path)
+    return Splits.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
 def planned_splits(run: RunFolder, options: DataOptions, source: Path | None = None) -> Splits:

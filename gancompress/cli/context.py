@@ -65,6 +65,31 @@ def check_modules(args: argparse.Namespace) -> None:
             raise ConfigError(f"--module '{name}' is not a factory; write package.module:factory")
 
 
+RANGES = {
+    "port": (0, 65_535),
+    "seed": (0, 2**63 - 1),
+    "size": (1, 16_384),
+    "ngf": (1, 4096),
+    "threads": (1, 1024),
+    "workers": (1, 1024),
+    "batch_size": (1, 65_536),
+}
+"""What flags with a number take; others 1 to 2147483647."""
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that are out of range, whatever the command would do with them.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for name, value in vars(args).items():
+        low, high = RANGES.get(name, (1, 2**31 - 1))
+        if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
+            bound = f"at least {low}" if value < low else f"at most {high}"
+            raise ConfigError(f"--{name.replace('_', '-')} must be {bound}, not {value}")
+
+
 def model_of(args: argparse.Namespace) -> Model:
     """MODEL and the flags that belong to it.
 

@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from gancompress.cli.context import Context, check_modules, speaks, warn
+from gancompress.cli.context import Context, check_modules, check_numbers, speaks, warn
 from gancompress.cli.parser import COMMANDS, load, make_parser
 from gancompress.errors import GanCompressError
+
+_SMALLER = "  Take fewer workers, a smaller batch or smaller images; what was saved is kept."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 75
     except BrokenPipeError:
         return 141
+    except MemoryError as error:
+        warn(f"MemoryError: {error or 'there is too little memory'}\n{_SMALLER}")
+        return GanCompressError.exit_code
+    except RuntimeError as error:  # PyTorch has no type of its own for it on the CPU
+        if "memory" not in str(error):
+            raise
+        warn(f"MemoryError: {str(error).splitlines()[0]}\n{_SMALLER}")
+        return GanCompressError.exit_code
     except OSError as error:  # a full disk, no permission, a file where a folder should be
         if error.errno is None:
             raise
@@ -44,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     check_modules(args)
+    check_numbers(args)
     import torch  # after everything that refuses flags
 
     from gancompress.distributed import choose_device

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "evaluate:run_evaluate",
     "segmenter": "segmenter:run_segmenter",
     "demo": "demo:run_demo",
+    "verify": "verify:run_verify",
 }
 """The function of every command, in a module of `gancompress.cli`."""
 
@@ -107,6 +108,8 @@ def make_parser() -> argparse.ArgumentParser:
     _latency_flags(add("latency", "measure once what operations take on this machine"))
     _demo_flags(add("demo", "a page where one draws and sees, computed by the browser", WEIGHTS))
     _evaluate_flags(add("evaluate", "FID, KID, LPIPS, PSNR, SSIM, mIoU: whichever apply"))
+    command = add("verify", "whether the files of a folder are those that were written")
+    command.add_argument("folder", type=Path, help="of a run, a bundle, or of several")
     return parser
 
 

@@ -7,6 +7,7 @@ from gancompress.config.loading import (
     load_compression,
     load_options,
 )
+from gancompress.config.reading import read_json, read_yaml
 from gancompress.config.schema import (
     AffineOptions,
     AugmentOptions,
@@ -62,4 +63,6 @@ __all__ = [
     "dump_options",
     "load_compression",
     "load_options",
+    "read_json",
+    "read_yaml",
 ]

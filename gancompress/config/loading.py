@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from gancompress.config.reading import parse_yaml, read_yaml, shown
 from gancompress.config.schema import CompressOptions, Section
 from gancompress.errors import ConfigError
 from gancompress.tables import suggest
@@ -54,18 +55,30 @@ def load_compression(path: Path, overrides: list[str] | None = None) -> Compress
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no options file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file: {error}") from None
+    return as_mapping(raw, str(path))
+
+
+def as_mapping(raw: Any, source: str) -> dict[str, Any]:
+    """What was read, if it is a mapping.
+
+    Raises:
+        ConfigError: It is something else.
+    """
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: an options file is a mapping of sections, this one is not")
+        raise ConfigError(f"{source}: options are a mapping of keys, not {shown(raw)}")
     return raw
 
 
-def build(kind: type[S], raw: dict[str, Any], source: str, overrides: list[str] | None = None) -> S:
-    """Check a raw mapping against a section class; `source` names it in errors."""
+def build(kind: type[S], raw: Any, source: str, overrides: list[str] | None = None) -> S:
+    """Check a raw mapping against a section class; `source` names it in errors.
+
+    Raises:
+        ConfigError: It is no mapping, a key is unknown, or a value is out of range.
+    """
+    raw = as_mapping(raw, source)
     for text in overrides or []:
         _override(raw, text)
     try:
@@ -104,10 +117,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {text}: '{section}' is a value, not a section")
         target = inner
-    try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: the value is not YAML") from None
+    target[last] = parse_yaml(value, f"--set {key}")
 
 
 def _explain(kind: type[BaseModel], error: ValidationError, source: str) -> str:
@@ -125,7 +135,7 @@ def _explain(kind: type[BaseModel], error: ValidationError, source: str) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{source}: '{key}' is required")
         else:
-            lines.append(f"{source}: {key}: {problem['msg']}, got {problem['input']!r}")
+            lines.append(f"{source}: {key}: {problem['msg']}, got {shown(problem['input'])}")
     return "\n".join(lines)
 
 

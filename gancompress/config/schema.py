@@ -20,11 +20,15 @@ from pydantic import (
 from gancompress.errors import ConfigError
 from gancompress.tables import lookup
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, lt=1 << 53)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Few = Annotated[int, Field(ge=1, le=1 << 16)]  # what takes memory or a process each
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 Side = Annotated[int, Field(ge=1, le=16384)]  # in pixels
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Scale = Annotated[float, Field(ge=0.01, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -53,7 +57,7 @@ def _named(table: str, kind: str) -> AfterValidator:
 _PAIRING_ALIASES = {"aligned": "paired", "unaligned": "unpaired"}
 Mode = Annotated[
     str,
-    BeforeValidator(lambda value: _PAIRING_ALIASES.get(value, value)),
+    BeforeValidator(lambda value: _PAIRING_ALIASES.get(str(value), value)),
     _named("gancompress.data:DATA_KINDS", "kind of data"),
     Field(validate_default=False),
 ]
@@ -83,7 +87,9 @@ MetaFiles = Annotated[
 class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class FamilyOptions(Section):
@@ -140,7 +146,7 @@ class AffineOptions(Section):
 
     probability: Share = 0.5
     rotate: Annotated[float, Field(ge=0, le=180)] = 15.0  # degrees at most, either way
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.1)
+    scale: tuple[Scale, Scale] = (0.8, 1.1)
     shift: Share = 0.05  # of the side, at most
 
 
@@ -177,12 +183,12 @@ class DataOptions(Section):
     flip: bool = True
     augment: AugmentOptions = AugmentOptions()
     search_fraction: Fraction = 0.1  # of train, held out where there is no search folder
-    split_seed: int = 0  # with the images' contents, this chooses which are held out
+    split_seed: Seed = 0  # with the images' contents, this chooses which are held out
     train_meta: MetaFiles = None  # lists instead of folders; {A: file, B: file} if unpaired
     search_meta: MetaFiles = None
     test_meta: MetaFiles = None
     max_images: Size | None = None
-    cache_gb: float = 4.0  # decoded images kept in memory
+    cache_gb: Weight = 4.0  # decoded images kept in memory
 
     @property
     def whole_size(self) -> int:
@@ -235,9 +241,9 @@ class DiscriminatorOptions(FamilyOptions):
 class ScheduleOptions(Section):
     """How long to train, counted in images, and how fast."""
 
-    num_images: Annotated[int, Field(ge=0)]  # at the full learning rate
-    num_images_decay: Annotated[int, Field(ge=0)] = 0  # then linearly down to 0
-    batch_size: Size = 1
+    num_images: Count  # at the full learning rate
+    num_images_decay: Count = 0  # then linearly down to 0
+    batch_size: Few = 1
     lr: Annotated[float, Field(gt=0)] = 2e-4
     beta1: Fraction = 0.5
     ema: Fraction = 0.999  # decay per step of the averaged generator; 0 turns it off
@@ -255,7 +261,7 @@ class LogOptions(Section):
     log_every: Size = 1_000
     sample_every: Size = 20_000
     checkpoint_every: Size = 20_000
-    num_samples: Size = 8
+    num_samples: Few = 8
 
 
 class LpipsOptions(Section):
@@ -277,7 +283,7 @@ class TeacherLossOptions(Section):
     lambda_cycle_a: Weight = 10.0  # unpaired
     lambda_cycle_b: Weight = 10.0
     lambda_identity: Weight = 0.5  # times the cycle weight
-    pool_size: Annotated[int, Field(ge=0)] = 50
+    pool_size: Annotated[int, Field(ge=0, le=1 << 16)] = 50
 
 
 class TeacherOptions(Section):
@@ -285,7 +291,7 @@ class TeacherOptions(Section):
 
     stage: Literal["teacher"] = "teacher"
     run: Path
-    seed: int = 0
+    seed: Seed = 0
     data: DataOptions
     generator: SerializeAsAny[GeneratorOptions] = Field(default_factory=GeneratorOptions)
     discriminator: SerializeAsAny[DiscriminatorOptions] = Field(
@@ -329,7 +335,7 @@ class StudentOptions(Section):
     norm: Literal["instance", "batch", "none"] | None = None  # the family's own by default
     upsampling: Literal["transposed", "nearest"] | None = None
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.75, 1.0)  # fractions of every channel group
-    divisor: Size = 8
+    divisor: Channels = 8
     depths: tuple[float, ...] = (1.0,)  # fractions of every stage's residual blocks or U-Net levels
     kernels: tuple[Size, ...] = ()  # candidate sides; a convolution takes those that it has
     config_set: str | None = None  # a published search space instead of `widths`
@@ -380,7 +386,7 @@ class SamplingOptions(Section):
         _named("gancompress.training.sampling:SCHEDULES", "sampling schedule"),
         Field(validate_default=False),
     ] = "sandwich"
-    num_random: Annotated[int, Field(ge=0)] = 1  # besides the largest and the smallest
+    num_random: Annotated[int, Field(ge=0, le=1 << 16)] = 1  # besides the largest and the smallest
     inplace: Share = 0.5  # weight of the largest as a teacher
 
 
@@ -389,7 +395,7 @@ class SupernetOptions(Section):
 
     stage: Literal["supernet"] = "supernet"
     run: Path
-    seed: int = 0
+    seed: Seed = 0
     data: DataOptions
     teacher: TeacherSource
     student: StudentOptions = StudentOptions()
@@ -410,7 +416,7 @@ class FinetuneOptions(Section):
     run: Path
     supernet: Path
     subnet: str
-    seed: int = 0
+    seed: Seed = 0
     loss: DistillLossOptions = DistillLossOptions()
     schedule: ScheduleOptions
     log: LogOptions = LogOptions()
@@ -449,7 +455,7 @@ class SearchOptions(Section):
     stage: Literal["search"] = "search"
     run: Path
     supernet: Path
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     searcher: SerializeAsAny[SearcherOptions] = Field(
         default_factory=lambda: SearcherOptions.model_validate({})
     )
@@ -469,8 +475,8 @@ class SearchOptions(Section):
     racing: bool = True  # give up a subnet that is surely worse than a cheaper one
     runtime: Literal["auto", "eager", "onnxruntime", "openvino"] = "auto"  # of the subnets
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs openvino
-    workers: Size = 1  # processes
-    batch_size: Size = 4
+    workers: Few = 1  # processes
+    batch_size: Few = 4
 
     @model_validator(mode="before")
     @classmethod
@@ -485,7 +491,10 @@ class SearchOptions(Section):
             found |= {key: raw[key] for key in _EARLIER[3:] if key in raw}
             found["spread"] = name == "evolution"
             name = "evolution"
-        return kept | {"searcher": {"name": name, **found, **raw.get("searcher", {})}}
+        given = raw.get("searcher", {})
+        if not isinstance(given, dict):
+            return kept  # where it is refused by its own name
+        return kept | {"searcher": {"name": name, **found, **given}}
 
 
 class SegmenterOptions(Section):
@@ -493,10 +502,10 @@ class SegmenterOptions(Section):
 
     stage: Literal["segmenter"] = "segmenter"
     run: Path
-    seed: int = 0
+    seed: Seed = 0
     data: DataOptions  # load_size is the size at which photos are read when they are scored
     arch: str = "lraspp_mobilenet_v3_large"
-    classes: Size | None = None  # label colours; counted in the label images by default
+    classes: Few | None = None  # label colours; counted in the label images by default
     weights: Path | None = None  # of the backbone; random by default
     window: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest square cut out, of the side
     jitter: Fraction = 0.25  # of brightness, contrast and saturation
@@ -506,6 +515,14 @@ class SegmenterOptions(Section):
         num_images=10_000, num_images_decay=10_000, batch_size=16, lr=1e-3, beta1=0.9, ema=0.99
     )
     log: LogOptions = LogOptions(sample_every=10_000, checkpoint_every=2_000)
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Both mappings in one; what is no mapping alone, to be refused by its key."""
+    for given in (first, second):
+        if not isinstance(given, dict):
+            return given
+    return {**first, **second}
 
 
 class CompressOptions(Section):
@@ -544,11 +561,14 @@ class CompressOptions(Section):
         if shared["seed"] is not None:
             stage["seed"] = shared["seed"]
         if name == "search":
-            return {"supernet": raw.get("supernet", {}).get("run"), **stage}
+            supernet = raw.get("supernet")
+            known = {"supernet": supernet.get("run")} if isinstance(supernet, dict) else {}
+            return known | stage
         if shared["data"]:
-            stage["data"] = {**stage.get("data", {}), **shared["data"]}
+            stage["data"] = _joined(stage.get("data", {}), shared["data"])
         if name == "supernet" and isinstance(raw.get("teacher"), dict):
-            stage["teacher"] = {"weights": raw["teacher"]["run"], **stage.get("teacher", {})}
+            before = {"weights": raw["teacher"].get("run")}
+            stage["teacher"] = _joined(before, stage.get("teacher", {}))
         return stage
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from gancompress.checkpoint.files import write_atomic
+from gancompress.config import read_json
 from gancompress.cost.steps import plan_of
 from gancompress.elastic import Parts, Supernet
 from gancompress.elastic.costs import Size
@@ -286,13 +287,14 @@ def load_device(path: Path) -> Device:
         CheckpointError: It is damaged, or no latency table.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise ConfigError(
             f"no latency table {path}\n  `gancompress latency RUN --device-name NAME` writes one."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable latency table: {error}") from None
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(f"{path}: not a readable latency table: {reason}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a latency table ('format' is not '{FORMAT}')")
     try:

@@ -22,7 +22,8 @@ PATIENCE_S = 2.0  # reading that takes longer shows a progress bar
 def file_digests(files: Sequence[Path]) -> list[str]:
     """SHA-256 of every file's content, in hexadecimal, in the order given.
 
-    Within one process, a file whose size and time of change are the same is not read again.
+    Within one process, a file that is the same to the file system is not read again. Its time of
+    change is the kernel's own, which nobody can set as a time of modification can be.
 
     Raises:
         DataError: A file is missing or cannot be read.
@@ -43,13 +44,13 @@ def file_digests(files: Sequence[Path]) -> list[str]:
 def _file_digest(path: Path) -> str:
     try:
         facts = path.stat()
-        return _remembered(str(path.absolute()), facts.st_size, facts.st_mtime_ns)
+        return _remembered(str(path.absolute()), facts.st_ino, facts.st_size, facts.st_ctime_ns)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @lru_cache(MAX_REMEMBERED)
-def _remembered(path: str, size: int, mtime_ns: int) -> str:
+def _remembered(path: str, inode: int, size: int, ctime_ns: int) -> str:
     return content_digest(Path(path).read_bytes())
 
 

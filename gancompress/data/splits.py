@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ RULE = {
     *("train_meta", "search_meta", "test_meta"),
 }
 FORMAT = 1
+# what the content of a damaged file raises
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError)
 
 
 class Listed(NamedTuple):
@@ -152,17 +155,24 @@ class Splits:
                 split: {side: _parse(images) for side, images in sides.items()}
                 for split, sides in content["lists"].items()
             }
-            if data_kind(content["rule"]["mode"]).is_paired:
+            root, rule, sources = content["root"], content["rule"], content["sources"]
+            if {"mode", "split_seed"} - rule.keys() or b"\0" in os.fsencode(root):
+                raise ValueError("no rule that they were made by, or no folder")
+            if data_kind(str(rule["mode"])).is_paired:
                 _refuse_lone_sides(lists)
-            return cls(Path(content["root"]), content["rule"], content["sources"], lists)
-        except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            named = [sources[split][side] for split in lists for side in lists[split]
+                     if lists[split][side]]  # fmt: skip
+            if not all(isinstance(name, str) for name in named):
+                raise ValueError("no names of the folders that they are of")
+            return cls(Path(root), rule, sources, lists)
+        except _DAMAGE as error:
             raise DataError(f"{name}: no readable lists of images: {error}") from None
 
 
 def _parse(images: dict[str, str]) -> Images:
     for name, digest in images.items():
         relative_name(name)
-        if not isinstance(digest, str):
+        if not isinstance(digest, str) or not digest.isascii():
             raise TypeError(f"{name} has no hash")
     return tuple(Listed(name, digest) for name, digest in images.items())
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from gancompress.checkpoint.files import write_atomic
 from gancompress.demo.manifest import NAME, sha256
 from gancompress.errors import ConfigError
-from gancompress.paths import inside, relative_name
-
-LIST = "files.json"
-"""SHA-256 of every other file that was written, by path; two while a file is being replaced."""
+from gancompress.hashes import LIST, read_list
+from gancompress.paths import inside
 
 PARTIAL_LIST = f".{LIST}.partial"
 
@@ -76,11 +74,8 @@ def written_before(folder: Path) -> dict[str, list[str]]:
     if not folder.exists() or (folder.is_dir() and set(os.listdir(folder)) <= {PARTIAL_LIST}):
         return {}
     try:
-        content = json.loads((folder / LIST).read_bytes())
-        for name in content:
-            relative_name(name)
-        return {name: list(digests) for name, digests in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return read_list(folder / LIST)
+    except (OSError, ValueError):
         raise ConfigError(
             f"{folder} is not empty, and was not written by this command\n"
             "  Name an empty or a new folder."

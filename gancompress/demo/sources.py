@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gancompress.checkpoint.models import run_data, run_splits, run_stage
+from gancompress.checkpoint.models import refuse_retrained, run_data, run_splits, run_stage
 from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.checkpoint.resolve import Model
-from gancompress.checkpoint.run import RunFolder
+from gancompress.checkpoint.run import TEACHER_FILE, RunFolder
 from gancompress.config import DataOptions
 from gancompress.data import ImageKind, Splits
 from gancompress.demo.manifest import Role, Score
@@ -19,7 +19,6 @@ from gancompress.errors import ConfigError
 from gancompress.search.answers import uniform_subnets
 from gancompress.search.result import SearchResult, load_result
 from gancompress.search.trials import Trial
-from gancompress.training.stages import TEACHER_FILE
 
 NUM_SUBNETS = 4
 DEFAULT_SIZE = 256
@@ -121,6 +120,7 @@ def _stage_of_compression(path: Path) -> Path:
 def _of_search(path: Path, subnets: Sequence[str], trusted: Sequence[str]) -> Source:
     result = load_result(path)
     net, network, supernet = Model(path, None, None, trusted).supernet()
+    refuse_retrained(path)
     known = {trial.subnet: trial for trial in result.trials if trial.complete}
     named = list(dict.fromkeys(net.space.parse(text) for text in subnets))
     chosen = named or [trial.subnet for trial in _along_front(result.front)]

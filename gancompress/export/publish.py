@@ -26,6 +26,7 @@ from gancompress.export.proof import (
     Proof,
     check_file,
 )
+from gancompress.hashes import PROOF
 
 NARROW_PSNR_DB = {"float16": 50.0, "int8": 30.0}
 """Least accepted where weights are rounded.
@@ -106,7 +107,7 @@ def export_network(
 
 
 def _publish(files: list[Path], contents: list[bytes], path: Path, proof: Proof) -> None:
-    note = path.with_name(f"{path.name}.proof.json")
+    note = path.with_name(f"{path.name}{PROOF}")
     note.unlink(missing_ok=True)  # that of an older file proves nothing for this one
     if len(files) > 1:
         path.unlink(missing_ok=True)  # never an old graph beside new weights

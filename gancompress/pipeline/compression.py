@@ -19,7 +19,7 @@ from gancompress.checkpoint.network import (
     load_network,
     load_supernet,
 )
-from gancompress.checkpoint.run import RunFolder
+from gancompress.checkpoint.run import TEACHER_FILE, RunFolder
 from gancompress.config import CompressOptions, dump_options
 from gancompress.cost import measure_latency
 from gancompress.data import ImageKind, Split, Splits, data_kind, load_split, spread, to_float
@@ -42,12 +42,7 @@ from gancompress.search.report import (
     report_fronts,
     report_trials,
 )
-from gancompress.training.stages import (
-    TEACHER_FILE,
-    train_supernet,
-    train_teacher,
-    with_found_images,
-)
+from gancompress.training.stages import train_supernet, train_teacher, with_found_images
 from gancompress.training.student import load_teacher, make_student
 
 logger = logging.getLogger(__name__)

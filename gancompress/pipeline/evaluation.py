@@ -15,6 +15,7 @@ import torch
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import run_stage, supernet_of
 from gancompress.checkpoint.resolve import Model
+from gancompress.checkpoint.run import TEACHER_FILE
 from gancompress.data import IMAGE_KINDS, RGB, Generator, ImageKind, Split, load_split, spread
 from gancompress.distributed import choose_device
 from gancompress.errors import ConfigError, GanCompressError
@@ -39,7 +40,6 @@ from gancompress.metrics.weights import find_weights
 from gancompress.paths import inside
 from gancompress.pipeline.scores import SUBJECTS, scores_table
 from gancompress.report import ImageRow, Report, Table, write_report
-from gancompress.training.stages import TEACHER_FILE
 
 logger = logging.getLogger(__name__)
 NUM_ROWS = 24

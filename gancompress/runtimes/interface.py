@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gancompress.errors import CheckpointError, ExportError
+from gancompress.headers import check_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,14 +141,6 @@ def read_header(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """
     try:
         header: Any = json.loads(metadata.get(HEADER) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its metadata '{HEADER}' is not a JSON object")
-    for key in ("stride", "image_size"):
-        value = header.get(key, 1)
-        if not isinstance(value, int) or value < 1:
-            raise CheckpointError(
-                f"{path}: '{key}' of its metadata is not a pixel count: {value!r}"
-            )
-    return header
+    return check_header(header, path, "metadata")

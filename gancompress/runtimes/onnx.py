@@ -119,6 +119,7 @@ class OnnxGenerator(FileGenerator):
             self.path, self.files = path, (path, *external_files(path))
         try:
             self.session = open_session(path, threads)
+            metadata = self.session.get_modelmeta().custom_metadata_map  # of any bytes
         except Exception as error:
             raise CheckpointError(f"{self.path}: not a readable ONNX file: {error}") from None
         inputs = self.session.get_inputs()
@@ -130,7 +131,7 @@ class OnnxGenerator(FileGenerator):
         if self.is_bytes:
             sides = [sides[place] for place in (0, 3, 1, 2)]
         self.shape = tuple(side if isinstance(side, int) else None for side in sides)
-        self.header = read_header(self.session.get_modelmeta().custom_metadata_map, self.path)
+        self.header = read_header(metadata, self.path)
         made = self.session.get_outputs()[0].shape or [None] * 4
         found = made[3 if self.is_bytes else 1] if len(made) == 4 else None
         self.channels = (self.shape[1], found if isinstance(found, int) else None)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.hashes import check_proof
 from gancompress.runtimes.interface import (
     HEADER,
     Array,
@@ -168,7 +169,7 @@ class OpenVinoGenerator(FileGenerator):
             bfloat16 compute in float32.
 
     Raises:
-        CheckpointError: Not readable.
+        CheckpointError: Not readable, or other content than was proven.
         ConfigError: OpenVINO is not installed.
     """
 
@@ -181,6 +182,7 @@ class OpenVinoGenerator(FileGenerator):
         if isinstance(path, Path):
             if not path.exists():
                 raise CheckpointError(f"no model {path}")
+            check_proof(path)
             weights = path.with_suffix(".bin")
             self.path, self.files = path, (path, weights) if weights.exists() else (path,)
         self._core = open_core()

@@ -125,13 +125,19 @@ def whole_lines(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [(str(content["key"]), content) for content in contents]
 
 
+def damaged_lines(path: Path) -> int:
+    """How many lines of a log are no whole ones."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum(_content(line) is None for line in lines if line)
+
+
 def _content(line: str) -> dict[str, Any] | None:
     """What a whole line holds, or None where it is damaged or of another kind."""
     try:
         entry = json.loads(line)
         content: dict[str, Any] = dict(entry["trial"])
         return content if entry["crc"] == _crc(json.dumps(content)) and "key" in content else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

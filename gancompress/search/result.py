@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from gancompress.checkpoint.run import RunFolder
+from gancompress.config import read_json
 from gancompress.elastic import Subnet
 from gancompress.errors import ConfigError
+from gancompress.hashes import check_listed
+from gancompress.headers import MAX_SIDE
 from gancompress.metrics.distances import Estimate
-from gancompress.search.budgets import Budget
-from gancompress.search.trials import Trial, pareto_front
+from gancompress.search.budgets import LATENCY, Budget
+from gancompress.search.trials import Trial, number, numbers, pareto_front
+
+COSTS = ("macs", "params", "size_mb")
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,13 @@ class Answer:
         """What `as_json` gave for the budget of this text."""
         uniform = content["uniform"]
         return cls(
-            Budget(text.rpartition("=")[0], content["limit"]),
+            Budget(text.rpartition("=")[0], number(content["limit"])),
             Trial.from_json(content),
-            content["cost"],
+            number(content["cost"]),
             _estimate(content["estimate"]),
-            content["estimate_images"],
+            index(content["estimate_images"]),
             Subnet.of_text(uniform["subnet"]),
-            uniform["cost"],
+            number(uniform["cost"]),
             _estimate(uniform["estimate"]),
         )
 
@@ -79,7 +84,7 @@ def _interval(estimate: Estimate) -> list[float | None]:
 
 
 def _estimate(content: list[float | None]) -> Estimate:
-    value, low, high = (math.nan if number is None else number for number in content)
+    value, low, high = (math.nan if end is None else number(end, infinite=True) for end in content)
     return Estimate(value, low, high)
 
 
@@ -156,22 +161,39 @@ def load_result(run: Path) -> SearchResult:
     path = RunFolder(run).done
     if not path.exists():
         raise ConfigError(f"{run} holds no finished search")
+    check_listed(path)
     try:
-        content = json.loads(path.read_text())
-        return SearchResult(
-            content["metric"],
-            content["lower_is_better"],
-            content["size"],
-            [Trial.from_json(entry) for entry in content["trials"]],
-            content["costs"],
-            [Answer.from_json(text, entry) for text, entry in content["chosen"].items()],
-            content["seconds"],
-            content["predictor"],
-            content["runtime"],
-            content["precision"],
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return _read(read_json(path))
+    except (ConfigError, AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
             f"{path} is not the result of a search of this version; delete it and search again: "
             "the trials are kept"
         ) from None
+
+
+def _read(content: dict[str, Any]) -> SearchResult:
+    """What `SearchResult.as_json` gave; anything else raises one of several types."""
+    trials = [Trial.from_json(entry) for entry in content["trials"]]
+    costs = {name: [number(cost) for cost in given] for name, given in content["costs"].items()}
+    metric, runtime, size = content["metric"], content["runtime"], index(content["size"])
+    precision = numbers(content["precision"])
+    wrong = [name for name, given in costs.items() if len(given) != len(trials)]
+    wrong += [name for name in costs if name not in COSTS and not name.startswith(f"{LATENCY}@")]
+    wrong += [str(trial.subnet) for trial in trials if metric not in trial.scores]
+    named = isinstance(metric, str) and isinstance(runtime, str)
+    if wrong or not named or "macs" not in costs or not 1 <= size <= MAX_SIDE:
+        raise ValueError("no result of a search")
+    if precision and precision.keys() != {"kendall_tau", "subnets"}:
+        raise ValueError("no precision")
+    return SearchResult(
+        metric,
+        bool(content["lower_is_better"]),
+        size,
+        trials,
+        costs,
+        [Answer.from_json(text, entry) for text, entry in content["chosen"].items()],
+        numbers(content["seconds"]),
+        numbers(content["predictor"]),
+        runtime,
+        precision,
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +13,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from gancompress.checkpoint.models import run_splits
-from gancompress.checkpoint.run import RunFolder, keep_splits
-from gancompress.config import SearchOptions
+from gancompress.checkpoint.run import TEACHER_FILE, RunFolder, keep_splits
+from gancompress.config import SearchOptions, read_json
+from gancompress.data.hashing import file_digests
 from gancompress.distributed import (
     agreed,
     choose_device,
@@ -22,7 +24,8 @@ from gancompress.distributed import (
     rank,
     under_torchrun,
 )
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, DataError
+from gancompress.hashes import file_sha256
 from gancompress.search.answers import conclude
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.executor import (
@@ -83,7 +86,7 @@ def search(
 def _finished(options: SearchOptions) -> SearchResult | None:
     """The result of the same search if it has ended before."""
     run = RunFolder(options.run)
-    if not run.is_done or run.changes(options) or not _is_newer(run.done, options):
+    if not run.is_done or run.changes(options) or not _is_current(run, made_from(options)):
         return None
     return load_result(options.run)
 
@@ -104,7 +107,7 @@ def _search(
         result = conclude(options, plan, evaluator, trials)
         if rank() == 0:
             write_search_report(result, evaluator, run.report, splits.describe("search"))
-            run.finish(result.as_json())
+            run.finish({**result.as_json(), "made_from": made_from(options)})
     return result
 
 
@@ -118,10 +121,32 @@ def _check_alike(runtime: str) -> None:
         )
 
 
-def _is_newer(done: Path, options: SearchOptions) -> bool:
-    """Whether nothing that the search reads has changed since."""
-    sources = (RunFolder(options.supernet).weights, *options.devices, *options.trials)
-    return all(done.stat().st_mtime >= source.stat().st_mtime for source in sources)
+def made_from(options: SearchOptions) -> dict[str, str]:
+    """SHA-256 of everything that a search reads; of files that are not there nothing."""
+    files = {
+        "weights": RunFolder(options.supernet).weights,
+        "teacher": options.supernet / TEACHER_FILE,
+        **{f"table {path}": path for path in options.devices},
+        **{f"trials {path}": path for path in options.trials},
+        **{f"features {name}": Path(source) for name, source in options.features.items()},
+    }
+    found = {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+    data = trained_by(options).data
+    with suppress(DataError):  # what is gone has not become another
+        lists = run_splits(options.supernet, data).lists.get("search", {})
+        for side, images in lists.items():
+            digests = file_digests([data.root / image.name for image in images])
+            found[f"images {side}"] = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    return found
+
+
+def _is_current(run: RunFolder, sources: dict[str, str]) -> bool:
+    """Whether a result is of these sources, so far as they are there."""
+    try:
+        before = read_json(run.done)["made_from"]
+        return all(before.get(name) == digest for name, digest in sources.items())
+    except (ConfigError, KeyError, TypeError, AttributeError):
+        return False  # damaged, or from before results said this
 
 
 def _make_worker(path: Path) -> Worker:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -51,15 +54,45 @@ class Trial:
         Raises:
             KeyError, TypeError, ValueError: It is something else.
         """
-        known = {name: content[name] for name in ("macs", "loss", "scores")}
-        more = {name: content[name] for name in ("num_images", "complete") if name in content}
+        macs, complete = index(content["macs"]), content.get("complete", True)
+        if not 1 <= macs < 1 << 62 or not isinstance(complete, bool):
+            raise ValueError("no trial")
         return cls(
             Subnet.of_text(content["subnet"]),
-            **known,
-            **more,
-            values=tuple(content.get("values", ())),
-            seconds=dict(content.get("seconds", {})),
+            macs,
+            number(content["loss"], infinite=True),
+            numbers(content["scores"]),
+            index(content.get("num_images", 0)),
+            complete,
+            tuple(number(value, infinite=True) for value in content.get("values", ())),
+            numbers(content.get("seconds", {})),
         )
+
+
+def number(value: Any, infinite: bool = False) -> float:
+    """A number out of a file; never NaN.
+
+    Args:
+        value: What the file holds.
+        infinite: Whether it may be infinite, as the PSNR of equal images is.
+
+    Raises:
+        TypeError, ValueError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("no number")
+    if not (abs(value) <= sys.float_info.max or (infinite and math.isinf(value))):
+        raise ValueError("a number is not finite")
+    return float(value)
+
+
+def numbers(values: Any) -> dict[str, float]:
+    """Named numbers out of a file.
+
+    Raises:
+        AttributeError, TypeError, ValueError: It is something else.
+    """
+    return {name: number(value, infinite=True) for name, value in values.items()}
 
 
 CostOf = Callable[[Trial], float]

@@ -29,7 +29,7 @@ from gancompress.distributed import (
     under_torchrun,
     whole_batches,
 )
-from gancompress.errors import GanCompressError, Interrupted
+from gancompress.errors import CheckpointError, GanCompressError, Interrupted
 from gancompress.progress import Progress
 
 Losses = dict[str, Tensor]
@@ -214,7 +214,13 @@ class Trainer:
         state = agreed(self.run.load_state)
         if state is not None:
             self.images = state["images"]
-            self.task.load_state_dict(state["task"])
+            try:
+                self.task.load_state_dict(state["task"])
+            except Exception as error:  # whatever the parts of a task make of a strange state
+                raise CheckpointError(
+                    f"{self.run.state} does not fit this training: {error}\n"
+                    "  Delete it to start again, or restore it from a copy."
+                ) from None
         if rank() == 0:
             self.run.rewind_log(self.images if state else -1)
 

@@ -16,8 +16,12 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import write_atomic
+from gancompress.config import read_json
 from gancompress.data import ImageSet, translate_batches
+from gancompress.data.hashing import file_digests
 from gancompress.distributed import any_rank, is_first_here, rank, whole_batch, world_size
+from gancompress.errors import ConfigError
+from gancompress.hashes import file_sha256
 from gancompress.progress import Progress
 from gancompress.training.precision import autocast
 
@@ -84,8 +88,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
     """
     key = _key(teacher.module, images)
     note = path.with_suffix(".json")
-    known = path.exists() and note.exists() and json.loads(note.read_text()) == key
-    if not any_rank(not known):
+    if not any_rank(not _is_known(path, note, key)):
         return PseudoPairs(path)
     if is_first_here():
         note.unlink(missing_ok=True)
@@ -97,7 +100,7 @@ def pseudo_pairs(path: Path, teacher: PaddedTeacher, images: ImageSet) -> Pseudo
             array[start : start + len(block)] = block.numpy()
         array.flush()
         temporary.replace(path)
-        write_atomic(note, json.dumps(key).encode())
+        write_atomic(note, json.dumps({**key, "sha256": file_sha256(path)}).encode())
     else:
         deque(_translated(teacher, images), maxlen=0)
     any_rank(False)  # the others wait until it is written
@@ -119,10 +122,18 @@ def _translated(teacher: PaddedTeacher, images: ImageSet) -> Iterator[tuple[int,
             bar.update(len(block))
 
 
+def _is_known(path: Path, note: Path, key: dict[str, str]) -> bool:
+    """Whether the file is whole, and was made of the same."""
+    try:
+        return bool(read_json(note) == {**key, "sha256": file_sha256(path)})
+    except (ConfigError, OSError):
+        return False
+
+
 def _key(teacher: nn.Module, images: ImageSet) -> dict[str, str]:
     weights = hashlib.sha256()
     for name, tensor in teacher.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    facts = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in images.files]
-    files = hashlib.sha256("\n".join([str(images.half), *facts]).encode())
+    digests = images.digests or file_digests(images.files)
+    files = hashlib.sha256("\n".join([str(images.half), *digests]).encode())
     return {"teacher": weights.hexdigest(), "images": files.hexdigest(), "size": str(images.size)}

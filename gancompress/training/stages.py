@@ -6,11 +6,13 @@ import logging
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gancompress.checkpoint.files import load_tensors
 from gancompress.checkpoint.network import (
     Discriminator,
     Network,
@@ -24,7 +26,7 @@ from gancompress.checkpoint.network import (
     new_discriminator,
     save_network,
 )
-from gancompress.checkpoint.run import RunFolder, record_splits
+from gancompress.checkpoint.run import TEACHER_FILE, RunFolder, record_splits
 from gancompress.config import (
     DataOptions,
     DistillLossOptions,
@@ -55,7 +57,6 @@ from gancompress.training.student import load_teacher, make_student, with_images
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 
 logger = logging.getLogger(__name__)
-TEACHER_FILE = "teacher.safetensors"
 PSEUDO_FILE = "pseudo_pairs.npy"
 
 
@@ -138,7 +139,7 @@ def train_supernet(
         options = options.model_copy(update={"data": with_images_of(options.data, teacher)})
         teacher.input, teacher.output = map(image_kind, (options.data.input, options.data.target))
         _record(run, options)
-        _keep_teacher(run, teacher)
+        agreed(partial(_keep_teacher, run, teacher))
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
         recipe = Recipe(
@@ -230,11 +231,24 @@ def _check_stride(data: DataOptions, stride: int) -> None:
 
 
 def _keep_teacher(run: RunFolder, teacher: Network) -> None:
-    """Later stages start from this folder alone, so it gets the teacher too."""
+    """Later stages start from this folder alone, so it gets the teacher too.
+
+    Raises:
+        ConfigError: The run goes on, and its teacher was another one.
+    """
     path = run.path / TEACHER_FILE
-    if rank() == 0 and not path.exists():
+    if not run.state.exists() or not path.exists():
         kinds = kinds_header(teacher.input, teacher.output)
         save_network(path, teacher.module, teacher.description, source=teacher.source, **kinds)
+        return
+    kept, given = load_tensors(path)[0], teacher.module.state_dict()
+    if kept.keys() != given.keys() or any(
+        not torch.equal(kept[name], given[name].cpu().to(kept[name].dtype)) for name in kept
+    ):
+        raise ConfigError(
+            f"{run.path} was started with another teacher than {teacher.source} is now\n"
+            "  Restore that, or start afresh with --set run=FOLDER."
+        )
 
 
 def _wants_judge(loss: DistillLossOptions) -> bool:
@@ -291,7 +305,7 @@ def finetune(
         net, network = load_supernet(options.supernet, trusted)
         subnet = net.space.parse(options.subnet)
         teacher = load_network(options.supernet / TEACHER_FILE, trusted=trusted)
-        _keep_teacher(run, teacher)
+        agreed(partial(_keep_teacher, run, teacher))
         stride = math.lcm(network.stride, teacher.stride)
         student = SubnetStudent(
             net.extract(subnet), describe_subnet(network.description, net, subnet), stride,

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from gancompress.config.schema import SearcherOptions, Size
+from gancompress.config.schema import Few, SearcherOptions
 from gancompress.elastic.space import Genomes, SearchSpace, Subnet
 from gancompress.search.front import best_first
 from gancompress.search.genes import keys, unseen
@@ -42,7 +42,7 @@ class Searcher(SearcherOptions, ABC):
     """
 
     name: str = ""
-    generation: Size = 100
+    generation: Few = 100
     lists_all: ClassVar[bool] = False  # it ends by itself, whatever the number of trials asked for
 
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from gancompress.config.schema import Share, Size
+from gancompress.config.schema import Few, Share
 from gancompress.elastic.space import Genomes, Subnet
 from gancompress.search.genes import Places, unseen
 from gancompress.search.problem import Problem
@@ -41,7 +41,7 @@ class Evolution(Searcher):
             children that exceed the limits instead of drawing them again.
     """
 
-    generation: Size = 100
+    generation: Few = 100
     parent_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
     mutation_ratio: Share = 0.5
     mutate_prob: Annotated[float, Field(gt=0, le=1)] = 0.2

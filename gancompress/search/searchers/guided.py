@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gancompress.config.schema import Share, Size
+from gancompress.config.schema import Few, Share
 from gancompress.elastic.space import Genomes, Subnet
 from gancompress.search.front import front_indices
 from gancompress.search.genes import keys, unseen
@@ -45,8 +45,8 @@ class Guided(Searcher):
         exploration: Share of a generation that the predictor has no say in.
     """
 
-    generation: Size = 16
-    first: Size = 24
+    generation: Few = 16
+    first: Few = 24
     exploration: Share = 0.25
 
     def propose(
