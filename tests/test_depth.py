@@ -146,6 +146,16 @@ def test_features_of_what_is_left_out_are_those_of_the_trunk_or_missing() -> Non
     assert torch.equal(found["model.11"], found["model.15"])
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@torch.no_grad()
+def test_a_subnet_of_less_depth_may_be_asked_for_no_features(batch: int) -> None:
+    net, x = supernet("resnet_6blocks"), torch.randn(batch, 3, SIDE, SIDE)
+    subnet = net.space.smallest()
+    image, found = net.with_features(x, subnet, [])
+    assert torch.equal(image, net(x, subnet))
+    assert found == {}
+
+
 def test_gradients_reach_the_branches_that_are_kept_and_no_others() -> None:
     net = supernet("resnet_6blocks")
     net.zero_grad()

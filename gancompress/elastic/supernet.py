@@ -130,8 +130,11 @@ class Supernet(nn.Module):
         A layer that the subnet leaves out has none; instead of the sum of a branch that is left
         out it is the value that the branch would have been added to.
         """
+        layers = tuple(layers)
+        if not layers:
+            return self(x, subnet), {}
         if self.space.dropped(subnet):
-            image, found = self._run(x, subnet, tuple(layers))
+            image, found = self._run(x, subnet, layers)
             return image, found
         with capture(self._twin[0], layers) as features:
             out = self(x, subnet)
