@@ -69,6 +69,14 @@ def test_inputs_alone_have_no_test_split_and_no_targets(tmp_path: Path) -> None:
     assert choose_data(options.root, "train", tmp_path / "model").options.mode == "inputs"
 
 
+def test_inputs_alone_are_inputs_in_either_direction(tmp_path: Path) -> None:
+    options = options_of("inputs", tmp_path, direction="BtoA")
+    found = load_split(options, "search", 32)
+    assert (len(found.inputs), found.targets) == (2, None)
+    with pytest.raises(DataError, match="none of its images is left for test"):
+        load_split(options, "test", 32)
+
+
 @two_sided
 @pytest.mark.parametrize("split", SPLITS)
 def test_images_of_both_sides_load_and_pairs_belong_together(

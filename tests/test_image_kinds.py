@@ -14,13 +14,24 @@ from PIL import Image
 from safetensors import safe_open
 
 from gancompress import load_generator
+from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.config import DataOptions, build
-from gancompress.data import IMAGE_KINDS, ImageKind, ImageSet, image_kind, load_split, with_kinds
+from gancompress.data import (
+    IMAGE_KINDS,
+    RGB,
+    ImageKind,
+    ImageSet,
+    image_kind,
+    load_split,
+    make_splits,
+    with_kinds,
+)
 from gancompress.data.image_kinds import find_kind
 from gancompress.errors import ConfigError, DataError
+from gancompress.inference.plan import plan_folder
 from gancompress.search import search
-from gancompress.training.stages import train_supernet, train_teacher
+from gancompress.training.stages import train_supernet, train_teacher, with_found_images
 from runs import search_options, supernet_options, teacher_options
 
 CPU = torch.device("cpu")
@@ -107,6 +118,7 @@ def test_labels_are_numbers_in_whatever_mode(mode: str, tmp_path: Path) -> None:
     [
         ("labels:3", np.full((4, 4), 3, np.uint8), "class 3, and labels:3 has 0 to 2"),
         ("labels:3", picture(0, 8), "RGB image of several colours"),
+        ("labels:3", np.full((4, 4), 1.7, np.float32), "floating-point samples"),
         ("bands:5", np.zeros((4, 4, 6), np.uint8), "6 bands, and not the 5 of bands:5"),
         ("bands:2", np.zeros((4, 4, 2), np.int32), "8 or 16 bits"),
         ("bands:2", np.full((4, 4, 2), 1.5), "8 or 16 bits"),
@@ -116,7 +128,8 @@ def test_labels_are_numbers_in_whatever_mode(mode: str, tmp_path: Path) -> None:
 def test_file_of_another_kind_is_refused_by_name(
     kind: str, values: Any, message: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / ("a.npy" if kind.startswith("bands") else "a.png")
+    floats = kind.startswith("labels") and values.dtype == np.float32
+    path = tmp_path / ("a.npy" if kind.startswith("bands") else "a.tif" if floats else "a.png")
     if path.suffix == ".npy":
         np.save(path, values)
     else:
@@ -199,6 +212,35 @@ def test_found_kinds_are_those_of_each_side(tmp_path: Path) -> None:
     assert (asked.input, asked.target) == (None, "rgba")
     with pytest.raises(ConfigError, match=r"generator.input_nc=3, but data.input=grey has 1"):
         with_kinds(options.model_copy(update={"input": "grey"}), (3, None))
+
+
+def test_what_a_failed_start_found_does_not_count(tmp_path: Path) -> None:
+    for name in ("grey", "rgb"):
+        for side in ("trainA", "trainB"):
+            write(tmp_path / name / side / "0", image_kind(name), 0)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigError, match="a multiple of the stride"):
+        train_teacher(teacher_options(tmp_path / "grey", run.path, "data.crop_size=31"), CPU)
+    options = teacher_options(tmp_path / "rgb", run.path)
+    assert with_found_images(run.resolved(options)).generator.input_nc == 3
+    run.save_state({"images": 1})
+    assert run.resolved(options).data.input == "grey"
+
+
+def test_arrays_beside_images_are_no_images(tmp_path: Path) -> None:
+    root, bands = tmp_path / "data", image_kind("bands:6")
+    for side, kind in (("A", "rgb"), ("B", "bands:6")):
+        for index in range(3):
+            write(root / f"train{side}" / str(index), image_kind(kind), index)
+    np.save(root / "trainA" / "features.npy", np.zeros((5, 7)))
+    for mode in ("paired", "unpaired"):
+        found = with_kinds(DataOptions(root=root, mode=mode, search_fraction=0.4))
+        assert (found.input, found.target) == (None, "bands:6")
+        splits = make_splits(found)
+        assert [splits.counts(split)["A"] for split in ("train", "search")] == [2, 1]
+    for kind, names in ((RGB, "012"), (bands, ("features",))):
+        jobs = plan_folder(root / "trainA", tmp_path / "out", ".png", kind.read_suffixes)
+        assert [job.source.stem for job in jobs] == list(names)
 
 
 # -- from the files to the scores -----------------------------------------------------------

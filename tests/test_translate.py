@@ -426,7 +426,7 @@ def test_full_disk_stops_the_folder_at_once(
 
 def test_images_of_another_kind_than_the_generator_makes_are_an_error(tmp_path: Path) -> None:
     save_image(noise((8, 8))[0], tmp_path / "in.png")
-    with pytest.raises(DataError, match=r"out\.png: 1 channels are no rgb image"):
+    with pytest.raises(DataError, match=r"out\.png: 1 channels do not make a rgb image"):
         translate_path(
             lambda x: x[:, :1], tmp_path / "in.png", tmp_path / "out.png", TranslateOptions()
         )

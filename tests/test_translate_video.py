@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gancompress.errors import DataError
+from gancompress.data import image_kind
+from gancompress.errors import ConfigError, DataError
 from gancompress.inference import TranslateOptions, translate_path, video
 from gancompress.inference.containers import Reader, open_video
 
@@ -94,6 +95,17 @@ def test_video_keeps_frames_rate_size_and_sound(tmp_path: Path, batch_size: int)
     assert len(packets) > 10
     assert sound_packets(tmp_path / "out.mp4") == packets
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_grey_frames_are_written_as_grey_video(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4", flat(2), None)
+    options = TranslateOptions(output=image_kind("grey"))
+    translate_path(lambda x: x[:, :1], tmp_path / "in.mp4", tmp_path / "out.mp4", options)
+    shown, _ = read_video(tmp_path / "out.mp4")
+    assert np.abs(shown[1].astype(int) - 30).max() < 8
+    options = TranslateOptions(input=image_kind("grey"))
+    with pytest.raises(ConfigError, match="videos are RGB"):
+        translate_path(identity, tmp_path / "in.mp4", tmp_path / "out.mp4", options)
 
 
 @pytest.mark.parametrize("suffix", ["mov", "mkv", "avi"])

@@ -98,8 +98,11 @@ class RunFolder:
         write_atomic(self.config, dump_options(options).encode())
 
     def resolved(self, options: S) -> S:
-        """The options, with what the folder's stage has found out where they give no value."""
-        if not self.config.exists():
+        """The options, with what the folder's stage has found out where they give no value.
+
+        What a start without any progress has found does not count: its data may be another's.
+        """
+        if not (self.config.exists() and (self.state.exists() or self.is_done)):
             return options
         old, sections = self._recorded(), {}
         for name, keys in FOUND.items():

@@ -28,7 +28,7 @@ from gancompress.data.image_kinds import (
     image_kind,
     kind_of_channels,
 )
-from gancompress.data.images import SUFFIXES, is_image_file
+from gancompress.data.images import SUFFIXES, image_files
 from gancompress.data.kinds import data_kind
 from gancompress.data.kinds.kind import folder_names, split_folder
 from gancompress.data.listing import find_layout, find_sources
@@ -198,7 +198,7 @@ def load_split(options: DataOptions, split: str, size: int, splits: Splits | Non
         a, b = images("AB", input_kind, one), images("AB", output, other)
         return Split(a, b, paired=True, output=output)
     a = images(side_a, input_kind)
-    if not lists.images(split, side_b):
+    if side_b == side_a or not lists.images(split, side_b):
         return Split(a, None, paired=False, output=output)
     is_paired = data_kind(options.mode).is_paired
     return Split(a, images(side_b, output), is_paired, output=output)
@@ -227,7 +227,7 @@ def _why_none(options: DataOptions, split: str, side: str) -> str:
     if folder is None:
         wanted = folder_names(layout, "train", side) if split == "search" else names
         return f"{root} has no folder {' or '.join(wanted)}: {_layout(options, root)}"
-    if any(is_image_file(path) for path in folder.iterdir()):
+    if image_files(folder):
         return f"{folder}: none of its images is left for {split}; other splits hold all of them"
     return f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})"
 

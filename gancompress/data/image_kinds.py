@@ -30,8 +30,10 @@ from PIL import Image
 from torch import Tensor
 
 from gancompress.data.images import (
+    ARRAY_SUFFIX,
     MAX_PIXELS,
     SAVE_SUFFIXES,
+    SUFFIXES,
     atomic_path,
     colour_and_alpha,
     flattened,
@@ -46,7 +48,6 @@ Half = Literal["left", "right"]
 Planes = list[Image.Image]
 """An image on its way from a file to a tensor: one image, or one for each band."""
 
-ARRAY_SUFFIX = ".npy"
 NO_CLASS = 255  # in a file: a pixel without class
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 WITH_ALPHA = frozenset({".png", ".tif", ".tiff", ".webp"})
@@ -59,11 +60,13 @@ class ImageKind(ABC):
     Attributes:
         resampling: How it is resized.
         suffixes: Of the formats that hold it.
+        read_suffixes: Of the files that it is read from.
         suffix: The usual one.
     """
 
     resampling: ClassVar[Image.Resampling] = Image.Resampling.BICUBIC
     suffixes: ClassVar[frozenset[str]] = frozenset(SAVE_SUFFIXES)
+    read_suffixes: ClassVar[frozenset[str]] = frozenset(SUFFIXES - {ARRAY_SUFFIX})
     suffix: ClassVar[str] = ".png"
 
     @property
@@ -232,6 +235,8 @@ class Labels(ImageKind):
 
     def convert(self, image: Image.Image) -> Image.Image:
         """See `ImageKind`."""
+        if image.mode == "F":
+            raise ValueError("floating-point samples; classes are whole numbers")
         values = np.asarray(image)
         if values.ndim == 3:
             if not bool((values == values[..., :1]).all()):
@@ -291,7 +296,7 @@ class Bands(ImageKind):
     """
 
     number: int
-    suffixes = frozenset({ARRAY_SUFFIX})
+    suffixes = read_suffixes = frozenset({ARRAY_SUFFIX})
     suffix = ARRAY_SUFFIX
 
     def __post_init__(self) -> None:

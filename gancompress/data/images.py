@@ -24,13 +24,14 @@ from torch import Tensor
 
 from gancompress.errors import DataError
 
+ARRAY_SUFFIX = ".npy"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
-    ".npy",
+    ARRAY_SUFFIX,
 }  # fmt: skip
 # the suffixes whose formats hold 8-bit RGB: a GIF has 256 colours, a PGM none
-SAVE_SUFFIXES = SUFFIXES - {".gif", ".pgm", ".npy"}
+SAVE_SUFFIXES = SUFFIXES - {".gif", ".pgm", ARRAY_SUFFIX}
 MAX_PIXELS = 64_000_000
 # a larger image whose file has fewer bytes to a pixel is one colour, made to fill the memory
 SMALL_PIXELS = 16_000_000
@@ -56,15 +57,25 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}")
-    files = sorted(path for path in folder.iterdir() if is_image_file(path))
+    files = image_files(folder)
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     return files
 
 
-def is_image_file(path: Path) -> bool:
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted by name, which may be none.
+
+    Arrays are images of bands where there is nothing else; beside other images they are features,
+    masks and the like.
+    """
+    files = sorted(path for path in folder.iterdir() if is_image_file(path))
+    return [path for path in files if path.suffix.lower() != ARRAY_SUFFIX] or files
+
+
+def is_image_file(path: Path, suffixes: Collection[str] = SUFFIXES) -> bool:
     """Whether a path is a file, not hidden, with a suffix of an image; nothing is read."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def read_image(

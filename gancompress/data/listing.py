@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gancompress.config import DataOptions
-from gancompress.data.images import is_image_file
+from gancompress.data.images import image_files
 from gancompress.data.kinds import data_kind
 from gancompress.data.kinds.kind import SPLIT_FOLDERS, Layout, Source, has_folders
 from gancompress.errors import DataError
@@ -69,7 +69,7 @@ def find_layout(root: Path, mode: str) -> Layout:
 
 
 def _holds_images(folder: Path) -> bool:
-    return folder.is_dir() and any(map(is_image_file, folder.iterdir()))
+    return folder.is_dir() and bool(image_files(folder))
 
 
 def _refuse_overlaps(sources: list[Source]) -> None:

@@ -86,8 +86,9 @@ class Splits:
         return [self.root / image.name for image in self.images(split, side)]
 
     def input_side(self, direction: str) -> str:
-        """The side that holds the inputs: A or B, or AB for side-by-side pairs."""
-        return "AB" if any("AB" in sides for sides in self.lists.values()) else direction[0]
+        """The side that holds the inputs: A or B by direction, or the only one that there is."""
+        sides = {side for sides in self.lists.values() for side in sides}
+        return sides.pop() if len(sides) == 1 else direction[0]
 
     def inputs(self, split: str, direction: str) -> Images:
         """Names and hashes of a split's inputs; none where it has none."""

@@ -48,10 +48,10 @@ def plan_file(source: Path, target: Path, suffix: str, allowed: Collection[str])
     return Job(source, target)
 
 
-def plan_folder(source: Path, target: Path, suffix: str) -> list[Job]:
+def plan_folder(source: Path, target: Path, suffix: str, reads: Collection[str]) -> list[Job]:
     """Where the translation of every image below a folder goes; sub-folders are kept.
 
-    Hidden files and folders, files without the suffix of an image, and `target` where it lies
+    Hidden files and folders, files with a suffix that is not in `reads`, and `target` where it lies
     inside `source` are left out. An output is called as its input, with `suffix`; inputs that
     differ in their suffix only keep it (`a.jpg` and `a.bmp` become `a.jpg.png`, `a.bmp.png`).
 
@@ -63,14 +63,14 @@ def plan_folder(source: Path, target: Path, suffix: str) -> list[Job]:
         raise DataError(f"{source} is a folder, so the output is one too, not the file {target}")
     if target.resolve() == source.resolve():
         raise DataError(f"{target} is the input folder itself; choose another output")
-    files = sorted(_walk(source, target.resolve()))
+    files = sorted(_walk(source, target.resolve(), reads))
     if not files:
-        raise DataError(f"{source} holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"{source} holds no images ({', '.join(sorted(reads))})")
     names = _output_names([file.relative_to(source) for file in files], suffix)
     return [Job(file, target / name) for file, name in zip(files, names, strict=True)]
 
 
-def _walk(folder: Path, skipped: Path) -> Iterator[Path]:
+def _walk(folder: Path, skipped: Path, reads: Collection[str]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: {error.strerror}") from None
 
@@ -81,7 +81,7 @@ def _walk(folder: Path, skipped: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".") and (here / name).resolve() != skipped
         ]
-        yield from (here / name for name in names if is_image_file(here / name))
+        yield from (here / name for name in names if is_image_file(here / name, reads))
 
 
 def _output_names(inputs: list[Path], suffix: str) -> list[Path]:

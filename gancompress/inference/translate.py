@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gancompress.data import RGB, ImageKind
+from gancompress.data.image_kinds import GREY
 from gancompress.data.images import MAX_PIXELS
 from gancompress.data.translation import Generator
 from gancompress.errors import ConfigError, DataError
@@ -67,13 +68,13 @@ def translate_path(
     num_images = num_frames = 0
     suffix = options.suffix or options.output.suffix
     if source.is_dir():
-        jobs = plan_folder(source, target, suffix)
+        jobs = plan_folder(source, target, suffix, options.input.read_suffixes)
         num_images = _translate_files(generator, jobs, options)
     elif source.suffix.lower() in VIDEO_SUFFIXES:
-        if {options.input, options.output} != {RGB}:
+        if options.input != RGB or options.output not in (RGB, GREY):
             raise ConfigError(
-                f"{source}: videos are RGB, and the generator makes {options.output} images of "
-                f"{options.input} ones"
+                f"{source}: videos are RGB (grey may be written), and the generator makes "
+                f"{options.output} images of {options.input} ones"
             )
         job = plan_file(source, target, ".mp4", VIDEO_TARGETS)
         require("av", "video")

@@ -42,7 +42,7 @@ def translate_video(generator: Generator, job: Job, options: TranslateOptions) -
     Args:
         generator: As in `translate_images`.
         job: The input, and an output whose suffix is one of `VIDEO_TARGETS`.
-        options: Batch size, stride, size and device are used.
+        options: Batch size, stride, size, device and the kind of output are used.
 
     Returns:
         Frames written.
@@ -118,5 +118,5 @@ def _translated(
         for frame, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, str):
                 raise DataError(f"{name}, frame {count}: {outcome}")
-            yield replace(frame, pixels=outcome)
+            yield replace(frame, pixels=options.output.preview(outcome))
             count += 1

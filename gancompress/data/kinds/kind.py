@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from gancompress.config import DataOptions
-from gancompress.data.images import is_image_file
+from gancompress.data.images import image_files
 from gancompress.errors import ConfigError, DataError
 
 SPLIT_FOLDERS = {"train": ("train",), "search": ("search",), "test": ("test", "val")}
@@ -101,7 +101,7 @@ def side_sources(
             places = [n for each in searched(split) for n in folder_names(layout, each, side)]
             sources[side] = _read_list(lists[side], root, split, places)
         elif folder is not None:
-            files = sorted(path for path in folder.iterdir() if is_image_file(path))
+            files = image_files(folder)
             if files:
                 sources[side] = Source(folder.name, files)
     return sources
@@ -121,11 +121,7 @@ def split_folder(root: Path, layout: Layout, split: str, side: str) -> Path | No
     """The folder of a split and side, or None where there is none."""
     folders = [root / name for name in folder_names(layout, split, side)]
     there = (folder for folder in folders if folder.is_dir())
-    return next((folder for folder in there if folder != root or _holds_images(folder)), None)
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(map(is_image_file, folder.iterdir()))
+    return next((folder for folder in there if folder != root or image_files(folder)), None)
 
 
 def searched(split: str) -> tuple[str, ...]:

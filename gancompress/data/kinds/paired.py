@@ -11,7 +11,7 @@ from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from gancompress.data.images import SUFFIXES, is_image_file
+from gancompress.data.images import SUFFIXES, image_files
 from gancompress.data.kinds.kind import (
     SPLIT_FOLDERS,
     DataKind,
@@ -118,9 +118,8 @@ def _listed(file: Path, root: Path, layout: Layout, split: str) -> dict[str, Sou
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     """Image files by their names without suffix; none where there is no folder."""
     stems: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if is_image_file(path):
-            stems.setdefault(path.stem, []).append(path)
+    for path in image_files(folder) if folder.is_dir() else ():
+        stems.setdefault(path.stem, []).append(path)
     return stems
 
 
