@@ -475,6 +475,24 @@ def test_interrupted_command_exits_with_75(
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+@pytest.mark.parametrize(
+    "text", ["[enforce fail] DefaultCPUAllocator: can't allocate memory", "CUDA out of memory."]
+)
+def test_too_little_memory_is_one_message(
+    call: Call, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def fail(context: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(train, "run_teacher", fail)
+    ended = call("teacher", "any.yaml")
+    assert ended.code == 2
+    assert ended.err.startswith(f"MemoryError: {text}\n  Take fewer workers")
+    text = "unsupported memory format option"  # an error in code: with its traceback
+    with pytest.raises(RuntimeError, match="memory format"):
+        call("teacher", "any.yaml")
+
+
 def test_finished_supernet_is_compressed_without_its_teacher(
     call: Call, world: Path, tmp_path: Path
 ) -> None:

@@ -9,11 +9,13 @@ import torch
 from helpers import make_paired, make_unpaired, picture, write_image
 from safetensors.torch import load_file
 
+from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.config import load_compression
 from gancompress.errors import ConfigError, DataError
+from gancompress.pipeline import compression
 from gancompress.pipeline.derive import PRESETS, derive_compression, look_at
-from runs import write_teacher
+from runs import Crash, crash, write_teacher
 
 
 def make_inputs(root: Path, count: int = 8, size: int = 32) -> Path:
@@ -99,6 +101,24 @@ def test_flags_of_a_folder_are_refused_for_a_file(
 ) -> None:
     assert main(["compress", str(tmp_path / "a.yaml"), "--preset", "quick"]) == 2
     assert "--preset needs a data folder" in capsys.readouterr().err
+
+
+def test_refused_compression_leaves_the_options_of_the_one_that_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = [make_paired(tmp_path / name / "images", 6) for name in "ab"]
+    run = tmp_path / "run"
+    first, second = (derive_compression(root, overrides=[f"run={run}"]) for root in roots)
+    monkeypatch.setattr(compression, "preflight", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(compression, "train_teacher", lambda *_: crash())
+        with pytest.raises(Crash):
+            compression.compress(first)
+    assert load_compression(run / "options.yaml") == first
+    RunFolder(run / "teacher").save_state({"images": 1})
+    with pytest.raises(ConfigError, match="was started with other options"):
+        compression.compress(second)
+    assert load_compression(run / "options.yaml") == first
 
 
 @pytest.mark.slow

@@ -12,8 +12,10 @@ import torch
 from helpers import picture, splits_of
 from PIL import Image
 from safetensors import safe_open
+from torch import Tensor, nn
 
 from gancompress import load_generator
+from gancompress.checkpoint.network import build_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.config import DataOptions, build
@@ -241,6 +243,29 @@ def test_arrays_beside_images_are_no_images(tmp_path: Path) -> None:
     for kind, names in ((RGB, "012"), (bands, ("features",))):
         jobs = plan_folder(root / "trainA", tmp_path / "out", ".png", kind.read_suffixes)
         assert [job.source.stem for job in jobs] == list(names)
+
+
+class Offset(nn.Module):
+    """Adds a grid that it makes in its first forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.grid: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.grid is None:
+            self.grid = torch.linspace(-1, 1, x.shape[-1])
+        return self.conv(x) + self.grid
+
+
+def test_module_that_keeps_a_grid_of_its_first_forward_is_left_as_it_was() -> None:
+    module = build_network({"module": f"{__name__}:Offset"}, "mine").module
+    assert isinstance(module, Offset)
+    assert module.grid is None
+    fresh, x = Offset(), torch.zeros(1, 3, 4, 4)
+    fresh.load_state_dict(module.state_dict())
+    assert torch.equal(module(x), fresh(x))
 
 
 # -- from the files to the scores -----------------------------------------------------------

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gancompress.checkpoint.files import load_tensors, save_tensors
 from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.run import RunFolder
 from gancompress.config import (
     GeneratorOptions,
     SearchOptions,
@@ -32,7 +33,15 @@ from gancompress.elastic import Subnet, Supernet
 from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
 from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
-from gancompress.search import Budget, Evaluator, SearchResult, Trial, TrialLog, load_result
+from gancompress.search import (
+    Budget,
+    Evaluator,
+    SearchResult,
+    Trial,
+    TrialLog,
+    load_result,
+    stage,
+)
 from gancompress.search.racing import Rival
 from gancompress.search.searchers import Guided
 from runs import (
@@ -256,8 +265,26 @@ def test_finished_search_is_read_not_run(
     monkeypatch.setattr(Evaluator, "of_split", crash)
     assert search(options, CPU) == whole
     assert load_result(tmp_path) == whole
+    old = json.loads((tmp_path / "done.json").read_text())
+    del old["made_from"]  # as searches wrote it before
+    RunFolder(tmp_path).finish(old)
+    assert search(options, CPU) == whole
     stored = load_options(SearchOptions, tmp_path / "config.yaml").searcher
     assert stored == Guided(name="guided", generation=6)
+
+
+def test_file_that_is_replaced_during_a_search_makes_it_run_again(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "other.jsonl"
+    log.touch()
+    options = search_options(tmp_path / "run", supernet, f"trials=[{log}]", "num_trials=2")
+    with monkeypatch.context() as patch:
+        at_call(patch, Evaluator, "measure", 1, lambda: log.write_text("\n"))
+        search(options, CPU)
+    monkeypatch.setattr(stage, "open_evaluator", lambda *_: crash())
+    with pytest.raises(Crash):
+        search(options, CPU)
 
 
 def test_interrupted_search_with_other_options_leaves_no_old_result(

@@ -5,6 +5,7 @@ A run, a file of ours, a foreign checkpoint, or a factory of the user's.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -160,10 +161,14 @@ def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
 
 
 def _made(module: nn.Module, shape: tuple[int, ...]) -> ImageKind:
-    """What kind of images anyone's module makes, by their channels; RGB where it does not run."""
+    """What kind of images anyone's module makes, by their channels; RGB where it does not run.
+
+    A copy runs: what a module keeps of its first forward would be without values here.
+    """
     try:
+        module = copy.deepcopy(module).eval()
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            return kind_of_channels(module.eval()(empty_input(module, shape)).shape[1])
+            return kind_of_channels(module(empty_input(module, shape)).shape[1])
     except Exception:  # an error with more to say where it runs
         return RGB
 

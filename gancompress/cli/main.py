@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import sys
 import warnings
@@ -15,6 +16,7 @@ from gancompress.cli.parser import COMMANDS, load, make_parser
 from gancompress.errors import GanCompressError
 
 _SMALLER = "  Take fewer workers, a smaller batch or smaller images; what was saved is kept."
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warn(f"MemoryError: {error or 'there is too little memory'}\n{_SMALLER}")
         return GanCompressError.exit_code
     except RuntimeError as error:  # PyTorch has no type of its own for it on the CPU
-        if "memory" not in str(error):
+        if not _OUT_OF_MEMORY.search(str(error)):
             raise
         warn(f"MemoryError: {str(error).splitlines()[0]}\n{_SMALLER}")
         return GanCompressError.exit_code

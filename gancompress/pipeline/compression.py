@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def compress(
     module = options.supernet.teacher.module
     trusted = (*trusted, *([module] if module else []))
     preflight(options, device, trusted)
-    write_atomic(options.run / "options.yaml", dump_options(options).encode())
+    _record(options)
     if options.teacher is not None:
         _announce("teacher", options.teacher.run)
         train_teacher(options.teacher, device)
@@ -137,6 +138,19 @@ def compress(
         f"({finished.splits.describe(finished.split)})"
     )
     return Compression(result, rows, files, about, page)
+
+
+def _record(options: CompressOptions) -> None:
+    """Put the options into the run folder, unless a stage there was started with others.
+
+    Raises:
+        ConfigError: One was, or another process is at work there.
+    """
+    with ExitStack() as claims:
+        for stage in (options.teacher, options.supernet):
+            if stage is not None:
+                claims.enter_context(RunFolder(stage.run).claim(stage))
+        write_atomic(options.run / "options.yaml", dump_options(options).encode())
 
 
 def preflight(options: CompressOptions, device: torch.device, trusted: Sequence[str]) -> Supernet:

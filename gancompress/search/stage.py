@@ -95,6 +95,8 @@ def _search(
     options: SearchOptions, plan: Plan, run: RunFolder, device: torch.device
 ) -> SearchResult:
     # whatever refuses does so before the folder's options and result are replaced
+    # before anything is read: what is replaced during the search was not searched
+    sources = made_from(options) if rank() == 0 else {}
     evaluator = open_evaluator(options, plan, device)
     _check_alike(evaluator.runtime)
     evaluator.prepare()
@@ -107,7 +109,7 @@ def _search(
         result = conclude(options, plan, evaluator, trials)
         if rank() == 0:
             write_search_report(result, evaluator, run.report, splits.describe("search"))
-            run.finish({**result.as_json(), "made_from": made_from(options)})
+            run.finish({**result.as_json(), "made_from": sources})
     return result
 
 
@@ -141,12 +143,12 @@ def made_from(options: SearchOptions) -> dict[str, str]:
 
 
 def _is_current(run: RunFolder, sources: dict[str, str]) -> bool:
-    """Whether a result is of these sources, so far as they are there."""
+    """Whether a result is of these sources, so far as they are there and it says."""
     try:
-        before = read_json(run.done)["made_from"]
+        before = read_json(run.done).get("made_from", sources)
         return all(before.get(name) == digest for name, digest in sources.items())
-    except (ConfigError, KeyError, TypeError, AttributeError):
-        return False  # damaged, or from before results said this
+    except (ConfigError, AttributeError):
+        return False  # damaged
 
 
 def _make_worker(path: Path) -> Worker:
