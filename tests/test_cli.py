@@ -111,7 +111,7 @@ SUBNET = "4_8_4_4_4_4_4_4"
 MISTAKES: dict[str, str] = {
     # what is typed in the folder of `world`: the message
     "teacher missing.yaml": r"ConfigError: no options file missing\.yaml",
-    "teacher list.yaml": r"ConfigError: list\.yaml: an options file is a mapping",
+    "teacher list.yaml": r"ConfigError: list\.yaml: options are a mapping of keys",
     "teacher broken.yaml": r"ConfigError: broken\.yaml: not readable as YAML",
     "teacher data": r"ConfigError: data: not readable as YAML",
     "teacher teacher.yaml --set loss.lamda_gan=1": (

@@ -1133,7 +1133,7 @@ MISTAKES: dict[str, str] = {
     "damaged": r"CheckpointError: damaged/models/8_8\.onnx is not the file that the bundle lists",
     "damaged --static new": r"CheckpointError: damaged/models/8_8\.onnx is not the file",
     "broken --dry-run": r"CheckpointError: broken/front\.json is not a manifest of this version",
-    "finished --port 70000": r"ConfigError: --port 70000: ports are",
+    "finished --port 70000": r"ConfigError: --port must be at most 65535",
     "finished --host 192.0.2.1": r"ConfigError: cannot listen at --host 192\.0\.2\.1 --port 8000",
     "finished --static data": r"ConfigError: data is not empty, and was not written by this",
 }

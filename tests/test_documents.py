@@ -29,7 +29,7 @@ def test_command_of_a_document_is_understood(document: str, typed: str) -> None:
 def test_commands_are_found() -> None:
     assert {typed.split()[0] for name, typed in TYPED if name == "README.md"} == {
         *("compress", "teacher", "supernet", "search", "export", "translate", "evaluate"),
-        *("segmenter", "profile", "latency", "demo"),
+        *("segmenter", "profile", "latency", "demo", "verify"),
     }
 
 

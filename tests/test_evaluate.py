@@ -565,10 +565,11 @@ def test_a_copy_of_a_runs_data_has_the_runs_lists(unpaired: Path, tmp_path: Path
 
 
 def test_training_images_by_folder_are_warned_about(
-    unpaired: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    unpaired: Path, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     arguments = ["evaluate", str(model), str(unpaired), *FEATURES, "--dry-run", "--split"]
     assert main([*arguments, "search"]) == 0
-    assert "may have been trained on any of them" in capsys.readouterr().err
+    assert "may have been trained on any of them" in caplog.text
+    caplog.clear()
     assert main([*arguments, "test"]) == 0
-    assert "trained" not in capsys.readouterr().err
+    assert "trained" not in caplog.text

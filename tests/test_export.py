@@ -394,7 +394,7 @@ def test_file_that_is_no_copy_never_takes_the_name(
 
 def test_proof_needs_images(network: Callable[[str], Network], tmp_path: Path) -> None:
     path = tmp_path / "out" / "file.pth"
-    with pytest.raises(DataError, match="needs real images, there are none"):
+    with pytest.raises(DataError, match="needs real images; none found"):
         export_network(network("dense"), "pth", path, [])
     assert not path.parent.exists()
     assert export_network(network("dense"), "pth", path, images(2, 32)).num_images == 2

@@ -31,6 +31,7 @@ from gancompress.cli.main import main
 from gancompress.demo import publish
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.export import export_network
+from gancompress.hashes import file_sha256
 from gancompress.inference import TranslateOptions, translate_path
 from gancompress.paths import file_name, inside
 from runs import (
@@ -105,6 +106,10 @@ def foreign(trained: Path, tmp_path: Path) -> Path:
             save_tensors(path, tensors, {**header, "network": {"module": EVIL}})
     for path in folder.glob("*/config.yaml"):
         path.write_text(path.read_text().replace(str(trained), str(folder)))
+    run = RunFolder(folder / "search")
+    facts = json.loads(run.done.read_text())
+    facts["made_from"]["weights"] = file_sha256(folder / "supernet" / "weights.safetensors")
+    run.finish(facts)
     return folder
 
 

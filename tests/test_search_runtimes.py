@@ -238,6 +238,14 @@ class Shifted(OnnxRuntime):
         return lambda *inputs: run(*inputs) * 1.001
 
 
+class NotANumber(OnnxRuntime):
+    """A runtime that computes nothing."""
+
+    def open(self, model: bytes) -> Run:
+        run = super().open(model)
+        return lambda *inputs: run(*inputs) * np.nan
+
+
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
@@ -248,6 +256,7 @@ def test_a_network_that_is_not_the_same_elsewhere_stays_in_eager() -> None:
     x = torch.rand(1, 3, 16, 16)
     assert frozen(load_runtime("onnxruntime"), Branch(), x) is None
     assert frozen(Shifted(), small_network(), x) is None
+    assert frozen(NotANumber(), small_network(), x) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -260,6 +269,22 @@ def test_torchscript_runs_elsewhere_too() -> None:
     assert run is not None
     with torch.inference_mode():
         assert torch.allclose(run(x), network(x), atol=1e-5)
+
+
+class Unit(nn.Module):
+    """Channels of length 1 at every place, as LPIPS compares them; 0 where all of them are 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(x)
+        return x / (torch.sqrt(torch.sum(x**2, dim=1, keepdim=True)) + 1e-10)
+
+
+def test_small_constants_are_kept() -> None:
+    x = torch.randn(1, 3, 8, 8)
+    run = frozen(load_runtime("onnxruntime"), Unit(), x)
+    assert run is not None
+    x[..., :4] = -1
+    assert torch.allclose(run(x), Unit()(x), atol=1e-6)
 
 
 def test_lpips_runs_elsewhere_too(shared: Path) -> None:

@@ -608,7 +608,7 @@ def stepped(trainer: Trainer) -> dict[str, float]:
 
 def snapshot(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
     return {
-        name: nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+        name: torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
         for name, module in modules.items()
     }
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gancompress.data import RGB, ImageKind
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, GanCompressError
 from gancompress.metrics import DISTANCES, SetDistance, metric, paired_names
 from gancompress.metrics.distances import RealSet
 from gancompress.metrics.features import FeatureNetwork, load_features
@@ -155,7 +155,10 @@ class Measurement:
         if self.quality.network is not None:
             self.features.append(self.quality.network(outputs))
         elif self.quality.per_image is not None and references is not None:
-            self.values.append(self.quality.sign * self.quality.per_image(outputs, references))
+            values = self.quality.per_image(outputs, references)
+            if values.isnan().any():
+                raise GanCompressError(f"metric {self.quality.name} of an image is not a number")
+            self.values.append(self.quality.sign * values)
 
     @property
     def losses(self) -> Tensor:
