@@ -11,9 +11,16 @@ from test_depth import RGB, SIDE, make
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gancompress.checkpoint.network import describe_subnet, load_network, save_network
+from gancompress.checkpoint.network import (
+    as_supernet,
+    build_network,
+    describe_space,
+    describe_subnet,
+    load_network,
+    save_network,
+)
 from gancompress.config import GeneratorOptions
-from gancompress.elastic import SearchSpace, Supernet, trace
+from gancompress.elastic import Depth, Dimension, KernelSize, SearchSpace, Supernet, trace
 from gancompress.errors import CheckpointError, SpaceError
 from gancompress.models import build_generator, init_weights
 
@@ -99,6 +106,40 @@ def test_files_say_which_kernels_are_smaller(tmp_path: Path) -> None:
         save_network(path, net.extract(subnet), {**own, "kernels": wrong})
         with pytest.raises(CheckpointError, match="has no kernel"):
             load_network(path)
+
+
+@torch.no_grad()
+def test_a_subnet_of_a_subnet_is_built_from_its_file(tmp_path: Path) -> None:
+    section = GeneratorOptions.model_validate({"name": "unet_64", "ngf": 4, **RGB})
+    module = init_weights(build_generator(section)).eval()
+    description, x = {"generator": section.model_dump(mode="json")}, torch.randn(1, 3, SIDE, SIDE)
+    path = tmp_path / "small.safetensors"
+    for sides in ((), (2, 4)):
+        net = Supernet(module, x, (0.75, 1.0), 1, depths=(0.67, 1.0), kernels=sides).eval()
+        subnet = net.space.smallest()
+        description = describe_subnet(description, net, subnet)
+        save_network(path, net.extract(subnet), description)
+        loaded = load_network(path)
+        module, description = loaded.module, loaded.description
+        assert torch.equal(module(x), net(x, subnet))
+    assert description["dropped"]
+    assert description["cuts"][0].keys() == {"dropped", "kernels"}
+
+
+@pytest.mark.parametrize(
+    "dimension",
+    [
+        Depth(("model.10", "model.99"), 2, (1, 2)),
+        KernelSize(("model.99",), 7, (3, 7)),
+        KernelSize(("model.1",), 9, (3, 9)),
+        KernelSize(("model.1",), 7, (2, 7)),
+    ],
+)
+def test_spaces_of_branches_or_kernels_that_are_not_there_are_refused(dimension: Dimension) -> None:
+    description = {"generator": {"name": "resnet_6blocks", "ngf": 4, **RGB}}
+    header = {"space": describe_space(SearchSpace((dimension,)))}
+    with pytest.raises(CheckpointError, match="that of another generator"):
+        as_supernet(build_network(description, "small.safetensors", header))
 
 
 def test_kernel_sizes_are_candidates_or_the_full_one() -> None:

@@ -71,10 +71,12 @@ class Small(nn.Module):
         return out
 
 
-def make_net(norm: type[nn.Module] = nn.InstanceNorm2d) -> Supernet:
+def make_net(
+    norm: type[nn.Module] = nn.InstanceNorm2d, *, kernels: tuple[int, ...] = ()
+) -> Supernet:
     torch.manual_seed(1)
     generator = init_weights(Small(norm), gain=0.2).eval()
-    return Supernet(generator, torch.empty(1, 3, *SIZE), (0.5, 1.0), 4).eval()
+    return Supernet(generator, torch.empty(1, 3, *SIZE), (0.5, 1.0), 4, kernels=kernels).eval()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +186,7 @@ def test_auto_is_eager_where_another_would_judge_other_images(
 ) -> None:
     calibrated = make_net(nn.BatchNorm2d)
     assert compile_subnets(work(calibrated), "auto", "float32") is None
+    assert compile_subnets(work(make_net(kernels=(3, 7))), "auto", "float32") is None
     assert compile_subnets(work(net, device=torch.device("cuda")), "auto", "float32") is None
     monkeypatch.setattr(OnnxSubnets, "_agrees", lambda *_: False)
     assert compile_subnets(work(net), "auto", "float32") is None
@@ -194,6 +197,9 @@ def test_auto_is_eager_where_another_would_judge_other_images(
 def test_a_runtime_that_cannot_do_it_is_refused(net: Supernet) -> None:
     with pytest.raises(ConfigError, match="statistics of batch norms are calibrated"):
         compile_subnets(work(make_net(nn.BatchNorm2d)), "onnxruntime", "float32")
+    for name, precision in (("onnxruntime", "float32"), ("auto", "bfloat16")):
+        with pytest.raises(ConfigError, match="its kernels are elastic"):
+            compile_subnets(work(make_net(kernels=(3, 7))), name, precision)
     with pytest.raises(ConfigError, match="runs on the CPU, and this search on cuda"):
         compile_subnets(work(net, device=torch.device("cuda")), "onnxruntime", "float32")
     with pytest.raises(ConfigError, match=r"eager with precision=float32\."):

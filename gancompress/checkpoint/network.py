@@ -35,6 +35,7 @@ from gancompress.elastic import (
     SearchSpace,
     Subnet,
     Supernet,
+    Traced,
     fit,
     reduced_copy,
 )
@@ -60,7 +61,8 @@ class Network:
         module: The generator, in evaluation mode.
         description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`,
             with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`),
-            and `"kernels": {...}` where kernels are smaller.
+            `"kernels": {...}` where kernels are smaller, and `"cuts"`, a list of such pairs, where
+            the result was then cut again.
         stride: What H and W of its inputs must be multiples of.
         source: Where it came from.
         header: Whatever else its file says.
@@ -140,24 +142,34 @@ def _without_branches(network: Network) -> Network:
     Raises:
         CheckpointError: There is no such branch or kernel.
     """
-    dropped = network.description.get("dropped", [])
-    if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
-        raise CheckpointError(f"{network.source}: 'dropped' of its network is not a list of names")
-    kernels = network.description.get("kernels", {})
-    if not isinstance(kernels, dict):
-        raise CheckpointError(f"{network.source}: 'kernels' of its network is not a table of sides")
-    if dropped or kernels:
-        cut = Cut(frozenset(dropped), kernels)
-        module = reduced_copy(network.module, cut, network.example_shape)
-        network.module = module.eval()
+    later = network.description.get("cuts", [])
+    if not isinstance(later, list) or not all(isinstance(facts, dict) for facts in later):
+        raise CheckpointError(f"{network.source}: 'cuts' of its network is not a list of tables")
+    for facts in (network.description, *later):
+        cut = _read_cut(facts, network.source)
+        if cut != Cut():
+            network.module = reduced_copy(network.module, cut, network.example_shape).eval()
     return network
+
+
+def _read_cut(facts: Json, source: str) -> Cut:
+    dropped = facts.get("dropped", [])
+    if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
+        raise CheckpointError(f"{source}: 'dropped' of its network is not a list of names")
+    kernels = facts.get("kernels", {})
+    if not isinstance(kernels, dict):
+        raise CheckpointError(f"{source}: 'kernels' of its network is not a table of sides")
+    return Cut(frozenset(dropped), kernels)
 
 
 def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
     """How to build an extracted subnet of the network that this describes."""
     cut = net.cut(subnet)
-    facts = {"dropped": sorted(cut.dropped), "kernels": dict(cut.kernels)}
-    return {**description, **{key: value for key, value in facts.items() if value}}
+    facts: Json = {"dropped": sorted(cut.dropped), "kernels": dict(cut.kernels)}
+    facts = {key: value for key, value in facts.items() if value}
+    if facts and description.keys() & {"dropped", "kernels"}:
+        return {**description, "cuts": [*description.get("cuts", []), facts]}
+    return {**description, **facts}
 
 
 def _made(module: nn.Module, shape: tuple[int, ...]) -> ImageKind:
@@ -511,10 +523,25 @@ def as_supernet(network: Network) -> Supernet:
     except (LookupError, TypeError, ValueError, AttributeError, ConfigError, SpaceError) as error:
         raise CheckpointError(f"{network.source}: no search space in its header: {error}") from None
     net = Supernet(network.module, torch.empty(network.example_shape), space=space).eval()
-    sizes = {group.name: group.size for group in net.traced.groups}
-    for dimension in space.dimensions:
-        if not dimension.channels(dimension.full).items() <= sizes.items():
-            raise CheckpointError(
-                f"{network.source}: the search space in its header is that of another generator"
-            )
+    if not all(_fits(dimension, net.traced) for dimension in space.dimensions):
+        raise CheckpointError(
+            f"{network.source}: the search space in its header is that of another generator"
+        )
     return net
+
+
+def _fits(dimension: Dimension, traced: Traced) -> bool:
+    """Whether a generator has what a dimension names, of its full size and with its choices."""
+    sizes = {group.name: group.size for group in traced.groups}
+    branches = {branch.name for stage in traced.stages for branch in stage}
+    sides = {kernel.layer: kernel for kernel in traced.kernels}
+    return (
+        dimension.channels(dimension.full).items() <= sizes.items()
+        and dimension.dropped(0) <= branches
+        and all(
+            layer in sides
+            and side == sides[layer].side
+            and set(dimension.choices) <= set(sides[layer].choices)
+            for layer, side in dimension.kernels(dimension.full).items()
+        )
+    )

@@ -62,6 +62,8 @@ def obstacle(net: Supernet, device: torch.device) -> str | None:
         return f"it runs on the CPU, and this search on {device}"
     if norms_with_statistics(net.generator):
         return "the statistics of batch norms are calibrated for every subnet"
+    if net.space.kernel_genes:
+        return "its kernels are elastic, and exported models are sliced by channels alone"
     return None
 
 
@@ -129,8 +131,8 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
     """The subnets in a runtime, or None for eager PyTorch.
 
     `auto` is ONNX Runtime wherever that is known to give the same images: on the CPU, without
-    norms whose statistics depend on the subnet, and if slices of the exported supernet agree with
-    eager. It is the same on every machine, so that their trials go together.
+    elastic kernels or norms whose statistics depend on the subnet, and if slices of the exported
+    supernet agree with eager. It is the same on every machine, so that their trials go together.
 
     Args:
         work: What is evaluated.
