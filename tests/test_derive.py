@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_paired, make_unpaired, picture, write_image
 from safetensors.torch import load_file
+from torch import nn
 
+from gancompress.checkpoint.network import save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.config import load_compression
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.pipeline import compression
 from gancompress.pipeline.derive import PRESETS, derive_compression, look_at
 from runs import Crash, crash, write_teacher
@@ -75,6 +78,45 @@ def test_options_of_all_stages_follow_from_data_and_teacher(
     assert trained.supernet.schedule.total_images == PRESETS["quick"].num_images
 
 
+def test_files_that_are_no_images_do_not_count(tmp_path: Path) -> None:
+    root = make_paired(tmp_path / "two", 6, 48, folders=("{}A", "{}B"))
+    (root / "trainA" / ".DS_Store").touch()
+    assert look_at(root).mode == "paired"
+    assert look_at(root, "unpaired").mode == "unpaired"
+
+
+def test_losses_are_those_of_the_kind_of_data_that_is_asked_for(tmp_path: Path) -> None:
+    root = make_paired(tmp_path / "two", 6, 48, folders=("{}A", "{}B"))
+    options = derive_compression(root, overrides=["data.mode=unpaired"])
+    assert options.supernet.loss.gan_mode == "lsgan"
+    options = derive_compression(root, overrides=["supernet.loss.lambda_recon=7"])
+    assert (options.supernet.loss.gan_mode, options.supernet.loss.lambda_recon) == ("hinge", 7)
+
+
+def test_arrays_are_measured(tmp_path: Path) -> None:
+    for side in ("trainA", "trainB"):
+        (tmp_path / side).mkdir()
+        for index in range(3):
+            np.save(tmp_path / side / f"{index}.npy", np.zeros((24, 40, 6), np.uint8))
+    found = look_at(tmp_path)
+    assert (found.mode, found.count, found.side) == ("paired", 3, 24)
+
+
+def narrow() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1))
+
+
+def test_teacher_is_built_by_the_factory_that_the_user_names(tmp_path: Path) -> None:
+    root, file, name = make_paired(tmp_path / "data"), tmp_path / "t.safetensors", "moved:make"
+    save_network(file, narrow(), {"module": name})
+    with pytest.raises(CheckpointError, match="asks for the function 'moved:make'"):
+        derive_compression(root, file)
+    mine = f"{__name__}:narrow"
+    assert derive_compression(root, file, trusted=[mine]).supernet.teacher.weights == file
+    options = derive_compression(root, file, overrides=[f"supernet.teacher.module={mine}"])
+    assert (options.supernet.teacher.weights, options.supernet.teacher.module) == (file, mine)
+
+
 def test_a_teacher_needs_both_domains(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name one with --teacher"):
         derive_compression(make_inputs(tmp_path / "photos"))
@@ -86,6 +128,8 @@ def test_a_teacher_needs_both_domains(tmp_path: Path) -> None:
         (["--preset", "quik"], "unknown preset 'quik'; did you mean 'quick'?"),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--teacher", "none.pth"], "none.pth"),
+        (["--set", "data=null"], "data"),
+        (["--set", "supernet=3"], "supernet"),
     ],
 )
 def test_mistake_is_one_message(

@@ -56,7 +56,9 @@ def _options(context: Context) -> CompressOptions:
         if args.run is not None:
             texts.append(f"run={json.dumps(str(args.run))}")
         preset = args.preset or "standard"
-        return derive_compression(args.source, args.teacher, preset, args.epochs, texts)
+        return derive_compression(
+            args.source, args.teacher, preset, args.epochs, texts, args.module
+        )
     for flag in ("teacher", "preset", "epochs", "run"):
         if getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} needs a data folder; {args.source} is an options file")

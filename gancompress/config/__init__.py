@@ -6,6 +6,7 @@ from gancompress.config.loading import (
     dump_options,
     load_compression,
     load_options,
+    override,
 )
 from gancompress.config.reading import read_json, read_yaml
 from gancompress.config.schema import (
@@ -63,6 +64,7 @@ __all__ = [
     "dump_options",
     "load_compression",
     "load_options",
+    "override",
     "read_json",
     "read_yaml",
 ]

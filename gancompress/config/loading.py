@@ -45,7 +45,7 @@ def load_compression(path: Path, overrides: list[str] | None = None) -> Compress
         if "." in text.partition("=")[0]:
             inner.append(text)
         else:
-            _override(raw, text)
+            override(raw, text)
     for stage in ("teacher", "supernet", "search"):
         file = raw.get(stage)
         if isinstance(file, str):
@@ -80,7 +80,7 @@ def build(kind: type[S], raw: Any, source: str, overrides: list[str] | None = No
     """
     raw = as_mapping(raw, source)
     for text in overrides or []:
-        _override(raw, text)
+        override(raw, text)
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -106,7 +106,12 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return lines
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
+def override(raw: dict[str, Any], text: str) -> None:
+    """Replace one value of a mapping, as `a.b=c` says.
+
+    Raises:
+        ConfigError: The text is malformed, or `a` is a value.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set takes key=value, not '{text}'")

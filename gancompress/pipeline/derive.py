@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from PIL import Image
 
 from gancompress.checkpoint.models import run_data
 from gancompress.checkpoint.network import Network
-from gancompress.config import CompressOptions, DataOptions, TeacherSource, build
+from gancompress.config import CompressOptions, DataOptions, TeacherSource, build, override
 from gancompress.data import DATA_KINDS, data_kind, spread
+from gancompress.data.image_kinds import read_array
+from gancompress.data.images import ARRAY_SUFFIX, is_image_file
 from gancompress.data.kinds.kind import has_folders
 from gancompress.data.listing import find_layout, find_sources
 from gancompress.errors import ConfigError, DataError
@@ -80,6 +82,7 @@ def derive_compression(
     preset: str = "standard",
     epochs: int | None = None,
     overrides: Sequence[str] = (),
+    trusted: Collection[str] = (),
 ) -> CompressOptions:
     """Options that no file has to spell out.
 
@@ -91,15 +94,18 @@ def derive_compression(
             falling learning rate.
         overrides: `key=value` texts, such as `data.direction=BtoA`, `run=FOLDER` or
             `search.budgets=[1G]`.
+        trusted: Factories `package.module:factory` that the teacher's file may ask for.
 
     Raises:
         DataError: The folder does not hold images of a known kind.
         CheckpointError: The teacher cannot be used.
         ConfigError: There is no such preset, or the teacher does not fit the data.
     """
-    data, teacher = Path(data), None if teacher is None else Path(teacher)
-    chosen, images = lookup(PRESETS, preset, "preset"), look_at(data)
-    network = load_teacher(TeacherSource(weights=teacher)) if teacher is not None else None
+    data, chosen = Path(data), lookup(PRESETS, preset, "preset")
+    mode, kind, source = _asked(data, teacher, overrides)
+    images, teacher, network = look_at(data, mode), source.weights, None
+    if teacher is not None or source.module is not None:
+        network = load_teacher(source, trusted, kind)
     if network is None and images.mode == "inputs":
         raise ConfigError(
             f"{data} holds images of one domain, which cannot train a teacher: name one with "
@@ -123,8 +129,8 @@ def derive_compression(
         "supernet": {"loss": dict(LOSSES[images.mode]), "schedule": half, "log": _log(total)},
         "search": dict(chosen.search),
     }
-    if teacher is not None:
-        raw["supernet"]["teacher"] = {"weights": str(teacher)}
+    if network is not None:
+        raw["supernet"]["teacher"] = source.model_dump(mode="json", exclude_none=True)
     else:
         name, ngf = chosen.teacher
         raw["teacher"] = {
@@ -137,6 +143,30 @@ def derive_compression(
     if known and found != known[0].direction:
         raise ConfigError(f"{teacher} was trained with direction {known[0].direction}, not {found}")
     return options
+
+
+def _asked(
+    root: Path, teacher: Path | str | None, overrides: Sequence[str]
+) -> tuple[str | None, str | None, TeacherSource]:
+    """What is derived depends on these: the kind of data, that of its inputs, and the teacher.
+
+    Raises:
+        ConfigError: One of them is malformed.
+    """
+    raw: dict[str, Any] = {
+        "data": {"root": str(root)},
+        "supernet": {"teacher": {"weights": None if teacher is None else str(teacher)}},
+    }
+    for text in overrides:
+        override(raw, text)
+    # a section that is none is refused with the others
+    supernet, data = (
+        raw[key] if isinstance(raw[key], dict) else {} for key in ("supernet", "data")
+    )
+    source = build(TeacherSource, supernet.get("teacher") or {}, "supernet.teacher")
+    given = {key: data[key] for key in ("mode", "input") if key in data}
+    options = build(DataOptions, {"root": str(root), **given}, "data")
+    return options.mode if "mode" in given else None, options.input, source
 
 
 def _crop(preset: Preset, images: Images, network: Network | None) -> int:
@@ -154,15 +184,19 @@ def _log(total: int) -> dict[str, int]:
     }
 
 
-def look_at(root: Path) -> Images:
+def look_at(root: Path, mode: str | None = None) -> Images:
     """Which kind of data a folder holds, how much of it, and how large the images are.
+
+    Args:
+        root: The folder.
+        mode: The kind of data, where it is known.
 
     Raises:
         DataError: None that is known; or images in `train/` that are not side-by-side pairs.
     """
     if not root.is_dir():
         raise DataError(f"no data folder {root}")
-    mode = _mode(root)
+    mode = mode or _mode(root)
     sources = find_sources(DataOptions(root=root, mode=mode), find_layout(root, mode), ("train",))
     files = {side: source.files for (_, side), source in sources.items()}
     sizes = []
@@ -190,12 +224,16 @@ def _mode(root: Path) -> str:
         raise DataError(f"{root} holds no data of a known kind\n  {kinds}")
     sides = [root / "trainA", root / "trainB"]
     if all(side.is_dir() for side in sides):
-        names = [{path.stem for path in side.iterdir()} for side in sides]
+        names = [{path.stem for path in side.iterdir() if is_image_file(path)} for side in sides]
         return "paired" if names[0] == names[1] else "unpaired"
     return fitting[0]
 
 
 def _measured(path: Path) -> tuple[int, int]:
+    """Width and height in pixels."""
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        height, width = read_array(path, str(path)).shape[:2]
+        return width, height
     try:
         with Image.open(path) as image:
             return image.size
