@@ -19,6 +19,14 @@ import gancompress  # noqa: F401  # before any runtime: it keeps them from repor
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is driven in a browser, which wants the processors to itself."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.page)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Modules built in a test have the same weights in every run."""

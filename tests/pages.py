@@ -32,7 +32,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
-PATIENCE = 30_000  # ms
+PATIENCE = 90_000  # ms
 Pixels = np.ndarray[Any, Any]
 
 

@@ -115,16 +115,19 @@ def test_exported_subnets_fit_their_budgets_and_compute_the_same(whole: Compress
 
 
 def test_running_again_repeats_the_table_and_trains_nothing(
-    whole: Compressed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    whole: Compressed,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = exported(whole.run)
     monkeypatch.setattr(Trainer, "fit", crash)
     monkeypatch.setattr("gancompress.search.stage.open_evaluator", crash)
     run(whole.options, "--set", "export=[safetensors]")
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     assert table(out) == table(whole.out)
     assert exported(whole.run) == files
-    assert err.count("(already finished)") == 3
+    assert caplog.text.count("(already finished)") == 3
 
 
 def test_json_lists_teacher_and_subnets(

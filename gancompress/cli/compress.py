@@ -75,7 +75,11 @@ def _dry_run(context: Context, options: CompressOptions) -> None:
         f"{net.space.distinct:,} subnets, {format_count(low)} to {format_count(high)} MACs at "
         f"{size}x{size}"
     )
-    seconds = rehearse(options, context.device, context.args.module)
+    root, seconds = options.supernet.data.root, {}
+    if root.is_dir():
+        seconds = rehearse(options, context.device, context.args.module)
+    else:
+        context.say(f"no stage was timed: there is no data folder {root} yet")
     _say_seconds(context, seconds)
     context.result({**options.model_dump(mode="json"), "seconds": seconds})
 
