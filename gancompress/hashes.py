@@ -110,7 +110,7 @@ def read_list(path: Path) -> dict[str, list[str]]:
         for name in digests:
             relative_name(name)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no list of files: {error}") from None
+        raise ValueError(f"{path} is not a list of files: {error}") from None
     return digests
 
 

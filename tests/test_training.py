@@ -955,6 +955,26 @@ def test_separable_student_inherits_what_has_the_same_shape() -> None:
     torch.testing.assert_close(student.teacher(x), teacher.module(x), atol=1e-4, rtol=0)
 
 
+def test_student_of_another_family_has_its_own_norms_and_upsamplings() -> None:
+    options = StudentOptions(name="mobile_resnet_6blocks", norm="batch", upsampling="nearest")
+    layers = [type(m) for m in make_student(options, untrained("resnet_6blocks")).net.modules()]
+    assert nn.BatchNorm2d in layers
+    assert layers.count(nn.Upsample) == 2
+    assert not {nn.InstanceNorm2d, nn.ConvTranspose2d} & set(layers)
+
+
+@pytest.mark.parametrize("given", [{"ngf": 8}, {"norm": "batch"}, {"upsampling": "nearest"}])
+def test_the_teachers_own_architecture_is_taken_as_it_is(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="has no effect on the teacher's own architecture"):
+        StudentOptions.model_validate(given)
+
+
+def test_student_of_a_family_without_norms_takes_none() -> None:
+    options = StudentOptions(name="subpixel_resnet_6blocks", norm="batch")
+    with pytest.raises(ConfigError, match="norm=batch has no effect on subpixel_resnet_6blocks"):
+        make_student(options, untrained("resnet_6blocks"))
+
+
 def test_start_from_continues_another_supernet(
     world: World, prepared: Callable[..., Trainer]
 ) -> None:
