@@ -1159,6 +1159,7 @@ def test_mistake_is_one_message_and_exit_code_2(call: Call, world: Path, typed: 
     assert ended.out == ""
     assert re.search(MISTAKES[typed], ended.err)
     assert "Traceback" not in ended.err
+    assert "exporting" not in ended.err  # before the long work
     assert tree(world).keys() - before.keys() == set()
 
 

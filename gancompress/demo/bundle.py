@@ -115,14 +115,20 @@ def make_bundle(
         )
     contents: dict[str, bytes] = {}
     inputs, shown = input_images(source, options)
-    kind, pad = options.kind, None
+    full, kind, pad = native(shown), options.kind, None
     if kind != "photo":
-        pad = drawing_pad(native(shown))
+        pad = drawing_pad(full)
         if kind == "sketch" and pad is None:
             raise ConfigError(
                 f"--input sketch: the inputs of {source.path} have too many colours to be drawn\n"
                 "  Take --input photo."
             )
+    examples = []
+    for number, index in enumerate(choose(shown, options.examples)):
+        name = shown.files[index].stem
+        content, file = png(full[index], full.kind), file_name(name, number)
+        contents[file] = content
+        examples.append(Example(file=file, sha256=sha256(content), name=name))
     models, stride = [], 1
     proofs: dict[int, list[Tensor]] = {}
     for offer in source.offers:
@@ -134,13 +140,6 @@ def make_bundle(
         model, content = _export(offer, network, inputs.size, options, proofs[network.stride])
         models.append(model)
         contents[model.file] = content
-    examples = []
-    full = native(shown)
-    for number, index in enumerate(choose(shown, options.examples)):
-        name = shown.files[index].stem
-        content, file = png(full[index], full.kind), file_name(name, number)
-        contents[file] = content
-        examples.append(Example(file=file, sha256=sha256(content), name=name))
     manifest = Manifest(
         title=source.data[0].root.name if source.data else source.path.stem,
         input="sketch" if pad else "photo",
