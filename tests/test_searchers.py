@@ -543,6 +543,7 @@ def test_front_of_uneven_measurements_is_found() -> None:
     assert max(needed) <= len(table.losses) // 10
 
 
+@pytest.mark.slow
 def test_a_wrong_predictor_cannot_stop_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ranks backwards; the share that it has no say in finds the front all the same."""
     predict = Predictor.predict
