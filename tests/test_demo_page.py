@@ -574,5 +574,5 @@ def test_a_page_without_isolation_says_so(visit: Callable[..., Visit], front: Si
 
 
 def test_a_damaged_bundle_is_not_served(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no bundle of models"):
+    with pytest.raises(ConfigError, match="is not a bundle of models"):
         read_manifest(tmp_path)
