@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,7 +22,6 @@ from gancompress.checkpoint.network import new_discriminator
 from gancompress.config import (
     DiscriminatorOptions,
     DistillLossOptions,
-    SamplingOptions,
     ScheduleOptions,
 )
 from gancompress.elastic import Subnet, Supernet
@@ -52,7 +49,6 @@ from gancompress.losses.terms.activations import MatchedActivations
 from gancompress.training.adversary import Adversary
 from gancompress.training.networks import SubnetView, WholeView
 from gancompress.training.precision import autocast
-from gancompress.training.sampling import SCHEDULES, SubnetSampler
 from runs import tiny_generator
 
 CPU = torch.device("cpu")
@@ -637,60 +633,6 @@ def test_total_is_the_weighted_sum(with_heads: Setting) -> None:
 
 
 # -- which networks ---------------------------------------------------------------------------
-
-
-def sampled(schedule: Any, seed: int, count: int = 3, net: Supernet = NET) -> list[Subnet]:
-    sampler = SubnetSampler(net, SamplingOptions(schedule=schedule, num_random=count))
-    views = sampler(random.Random(seed), 0.5)
-    assert all(isinstance(view, SubnetView) and view.net is net for view in views)
-    return [view.subnet for view in views if isinstance(view, SubnetView)]
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_subnets_of_a_step_depend_on_its_random_numbers_alone(schedule: str) -> None:
-    drawn = [sampled(schedule, seed) for seed in range(30)]
-    state = random.getstate()
-    random.seed(99)
-    again = [sampled(schedule, seed) for seed in range(30)]
-    random.setstate(state)
-    assert drawn == again
-    assert len({tuple(subnets) for subnets in drawn}) > 1
-
-
-@pytest.mark.parametrize("count", [0, 1, 4])
-def test_sandwich_is_the_largest_random_ones_and_the_smallest(count: int) -> None:
-    first, *middle, last = sampled("sandwich", 0, count)
-    assert (first, last) == (NET.space.largest(), NET.space.smallest())
-    rng = random.Random(0)
-    assert middle == [NET.space.sample(rng) for _ in range(count)]
-
-
-def test_uniform_schedule_reaches_every_subnet() -> None:
-    drawn = [sampled("uniform", seed) for seed in range(60 * NET.space.size)]
-    assert {len(subnets) for subnets in drawn} == {1}
-    counts = Counter(subnet for (subnet,) in drawn)
-    assert len(counts) == NET.space.size
-    assert min(counts.values()) > 30
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_space_of_one_subnet_is_trained_as_it_is(schedule: str) -> None:
-    alone = Supernet(tiny_generator(), torch.empty(1, 3, 16, 16), widths=(1.0,), divisor=1)
-    assert sampled(schedule, 0, net=alone) == [alone.space.largest()]
-
-
-def test_schedule_is_told_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
-
-    def note(space: object, options: object, rng: object, progress: float) -> list[Subnet]:
-        told.append(progress)
-        return []
-
-    monkeypatch.setitem(SCHEDULES, "sandwich", note)
-    sampler = SubnetSampler(NET, SamplingOptions())
-    for progress in (0.0, 0.25):
-        assert sampler(random.Random(0), progress) == []
-    assert told == [0.0, 0.25]
 
 
 @pytest.mark.parametrize("name", ["largest", "smallest"])

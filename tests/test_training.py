@@ -48,7 +48,7 @@ from gancompress.training import loop
 from gancompress.training.averaging import Ema
 from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
-from gancompress.training.networks import View, activations
+from gancompress.training.networks import SubnetView, View, activations
 from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
 from gancompress.training.stages import finetune, train_supernet, train_teacher
 from gancompress.training.student import default_taps, make_student
@@ -716,6 +716,29 @@ def test_every_term_trains_the_student_alone_and_runs_only_what_it_needs(
     assert (task.observers.backbone is not None) == ("backbone" in needed)
     assert (task.observers.discriminator is not None) == ("discriminator" in needed)
     assert task.adversary is None
+
+
+def test_subnets_imitate_the_largest_network_alone(
+    prepared: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ("sampling.schedule=uniform", "sampling.num_random=4", "loss.lambda_gan=0")
+    task: Any = prepared("supernet", *sets).task
+    space = task.net.space
+    order = [space.smallest(), space.largest(), space.smallest(), space.smallest()]
+    views = [SubnetView(task.net, subnet) for subnet in order]
+    task.recipe = dataclasses.replace(task.recipe, sampler=lambda rng, progress: views)
+    shown: list[Tensor | None] = []
+    compute = task.terms.forward
+
+    def note(output: Any, contexts: Any) -> Any:
+        shown.append(output.largest)
+        return compute(output, contexts)
+
+    monkeypatch.setattr(task.terms, "forward", note)
+    batch = Batch(torch.rand(2, 3, 32, 32), None, torch.rand(2, 3, 32, 32))
+    task.step(batch, torch.Generator().manual_seed(0), 0.0)
+    assert [image is None for image in shown] == [True, True, False, False]
+    assert shown[2] is shown[3]
 
 
 def test_losses_without_any_weight_are_refused(prepared: Callable[..., Trainer]) -> None:

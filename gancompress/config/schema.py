@@ -30,6 +30,11 @@ Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(ge=0.01, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[  # of a training that is over: several, or one
+    tuple[Fraction, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else value),
+]
 
 
 def entry(table: str, name: str, kind: str) -> Any:
@@ -379,15 +384,33 @@ class DistillLossOptions(Section):
 
 
 class SamplingOptions(Section):
-    """Which subnets one step trains."""
+    """Which subnets one step trains.
+
+    `phases` is progressive shrinking: by kind of dimension the shares of the training at which its
+    smaller candidates become free, evenly over several shares. Until then it stays at its largest,
+    and a kind that is not named is free from the start. Once-for-All's order is
+    `{kernel: 0.1, depth: [0.25, 0.4], width: [0.55, 0.75]}`; `{width: 0.7}` trains the largest
+    network alone for most of a training of widths.
+    """
 
     schedule: Annotated[
         str,
         _named("gancompress.training.sampling:SCHEDULES", "sampling schedule"),
         Field(validate_default=False),
     ] = "sandwich"
-    num_random: Annotated[int, Field(ge=0, le=1 << 16)] = 1  # besides the largest and the smallest
+    # of a step: in a sandwich besides the largest and the smallest, else all of them
+    num_random: Annotated[int, Field(ge=0, le=1 << 16)] = 1
+    phases: dict[str, Shares] = {}
     inplace: Share = 0.5  # weight of the largest as a teacher
+
+    @model_validator(mode="after")
+    def _check_phases(self) -> Self:
+        """Kinds that there are, with shares that ascend."""
+        for kind, shares in self.phases.items():
+            entry("gancompress.elastic:DIMENSIONS", kind, "kind of dimension")
+            if list(shares) != sorted(set(shares)):
+                raise ConfigError(f"sampling.phases.{kind}: shares ascend, not {list(shares)}")
+        return self
 
 
 class SupernetOptions(Section):

@@ -151,7 +151,8 @@ class DistillTask:
                 game, played = self.adversary.play(goal.inputs, output.image, len(views))
                 losses, total = {**losses, **played}, total + game
             total.backward()
-            largest = output.image.detach() if largest is None else largest
+            if largest is None and view.is_largest:
+                largest = output.image.detach()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(views)
         if self.adversary is not None:

@@ -25,6 +25,11 @@ class SubnetView(View):
     net: Supernet
     subnet: Subnet
 
+    @property
+    def is_largest(self) -> bool:
+        """See `View`."""
+        return self.subnet == self.net.space.largest()
+
     def __call__(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """See `View`."""
         return self.net.with_features(x, self.subnet, layers)

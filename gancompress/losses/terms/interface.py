@@ -61,6 +61,11 @@ class Tap:
 class View(ABC):
     """A network that a step trains."""
 
+    @property
+    def is_largest(self) -> bool:
+        """Whether the others of its step may imitate it."""
+        return True
+
     @abstractmethod
     def __call__(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Translate (N, C, H, W), and give the activations of some layers by name."""
@@ -140,7 +145,8 @@ class Output(_Seen):
 
     Attributes:
         view: The subnet.
-        largest: The largest subnet's image of this step, detached; None for that subnet itself.
+        largest: The largest subnet's image of this step, detached; None for that subnet itself, and
+            where the step does not train it before this one.
     """
 
     view: View
