@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import statistics
 import sys
@@ -36,7 +35,7 @@ import torch
 
 from gancompress.checkpoint.files import write_atomic
 from gancompress.checkpoint.models import load_model
-from gancompress.checkpoint.run import RunFolder, planned_splits
+from gancompress.checkpoint.run import RunFolder
 from gancompress.config import SamplingOptions, SupernetOptions, load_options
 from gancompress.cost import format_count
 from gancompress.data import load_split
@@ -46,9 +45,8 @@ from gancompress.errors import ConfigError, GanCompressError
 from gancompress.metrics import PAIRED
 from gancompress.metrics.perceptual import Lpips
 from gancompress.search import Evaluator
-from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
-from gancompress.training.stages import PSEUDO_FILE, train_supernet
-from gancompress.training.student import load_teacher, make_student
+from gancompress.training.stages import train_supernet
+from gancompress.training.student import load_teacher
 
 BASE = "base"
 CUT, ALONE = "cut out of the supernet", "alone"
@@ -149,31 +147,8 @@ class Workplace:
         if not RunFolder(path).is_done:
             print(f"{path} ...", file=sys.stderr, flush=True)
             options = options.model_copy(update={"run": path, "seed": seed})
-            self._lend_pairs(options)
             train_supernet(options, self.device, trusted(options))
         return path
-
-    def _lend_pairs(self, options: SupernetOptions) -> None:
-        """The teacher's outputs are computed once for all runs, and linked into each."""
-        run = options.run
-        if options.loss.target != "teacher" or (run / PSEUDO_FILE).exists():
-            return
-        data, source = options.data, options.teacher
-        loaded = load_teacher(source, trusted(options))
-        student = make_student(options.student, loaded)  # an heir's teacher has sorted channels
-        splits = planned_splits(RunFolder(run), data, source.weights)
-        images = load_split(data, "train", data.load_size, splits).inputs
-        module, precision = student.teacher.to(self.device).eval(), options.schedule.precision
-        teacher = PaddedTeacher(module, student.stride, self.device, precision, channels=3)
-        kind = f"{data.model_dump_json()} {source.model_dump_json()} {precision} "
-        kind += str(student.teacher is loaded.module)
-        name = f"pairs-{hashlib.sha256(kind.encode()).hexdigest()[:8]}.npy"
-        run.mkdir(parents=True, exist_ok=True)
-        pseudo_pairs(self.folder / name, teacher, images)
-        for suffix in (".json", ".npy"):
-            link = (run / PSEUDO_FILE).with_suffix(suffix)
-            link.unlink(missing_ok=True)
-            os.link((self.folder / name).with_suffix(suffix), link)
 
     def rows(self, variant: Variant, seed: int) -> Iterator[Row]:
         """What the networks of one variant and seed score."""

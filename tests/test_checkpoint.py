@@ -296,7 +296,40 @@ def nested(tensors: Tensors) -> object:
     return {"state_dict": tensors, "epoch": 3}
 
 
-@pytest.mark.parametrize("form", [prefixed, with_old_statistics, in_half, nested])
+def compiled_and_wrapped(tensors: Tensors) -> object:
+    return {f"_orig_mod.module._orig_mod.{name}": tensor for name, tensor in tensors.items()}
+
+
+def others(tensors: Tensors) -> Tensors:
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+
+def with_average(tensors: Tensors) -> object:
+    return {"iter": 5, "params": others(tensors), "params_ema": tensors}
+
+
+def of_a_training(tensors: Tensors) -> object:
+    networks = {"D_A": others(tensors), "G_B": others(tensors), "G_A": tensors}
+    return {"epoch": 5, "models": networks, "optimizers": [{"state": {0: {"step": 3}}}]}
+
+
+def of_lightning(tensors: Tensors) -> object:
+    named = {f"generator.module.{name}": tensor for name, tensor in tensors.items()}
+    named |= {f"discriminator.{name}": tensor for name, tensor in others(tensors).items()}
+    return {"state_dict": named, "hyper_parameters": {"lr": 2e-4}, "loops": {"fit": None}}
+
+
+def generator_state_dict(tensors: Tensors) -> object:
+    return {"generator_state_dict": tensors, "discriminator_state_dict": others(tensors)}
+
+
+FORMS = [
+    *(prefixed, with_old_statistics, in_half, nested, compiled_and_wrapped, with_average),
+    *(of_a_training, of_lightning, generator_state_dict),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_foreign_generator_loads_in_every_form(
     form: Callable[[Tensors], object], tmp_path: Path
 ) -> None:
@@ -309,6 +342,59 @@ def test_foreign_generator_loads_in_every_form(
     network = load_network(path)
     assert network.description["generator"] == options.model_dump(mode="json")
     assert_same_images(network.module, module, example(options))
+
+
+def test_which_average_was_taken_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = tmp_path / "net.pth"
+    torch.save(with_average(trained(small()).state_dict()), path)
+    load_network(path)
+    assert f"{path}: params_ema is taken, of params_ema, params" in caplog.text
+
+
+def test_several_networks_without_a_known_name_are_listed(tmp_path: Path) -> None:
+    tensors = trained(small()).state_dict()
+    torch.save({"first": tensors, "second": others(tensors)}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"2 state dicts, .* not clear: 'first', 'second'"):
+        load_network(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet_1blocks", "resnet_4blocks", "resnet_12blocks", "unet_32"])
+def test_other_depths_are_read_from_the_names(name: str, tmp_path: Path) -> None:
+    options = section(name=name, norm="batch" if name == "unet_32" else "instance")
+    module = trained(options)
+    network = load_network(save_pth(tmp_path / "net_G.pth", module.state_dict()))
+    assert network.description["generator"]["name"] == name
+    assert network.stride == GENERATORS[name].stride
+    assert_same_images(network.module, module, example(options))
+
+
+def test_other_depths_than_those_of_the_families_are_refused() -> None:
+    for name in ("resnet_0blocks", "resnet_65blocks", "unet_16", "unet_100", "unet_2048"):
+        with pytest.raises(ConfigError, match=f"unknown generator '{name}'"):
+            section(name=name)
+
+
+def test_what_holds_more_than_tensors_is_named_with_the_way_out(tmp_path: Path) -> None:
+    torch.save(trained(small()), tmp_path / "whole.pth")
+    with pytest.raises(
+        CheckpointError, match=r"objects of gancompress\..*\n.*state_dict\(\)"
+    ) as seen:
+        load_network(tmp_path / "whole.pth")
+    assert "\x1b" not in str(seen.value)
+    with pytest.warns(FutureWarning, match="is deprecated"):
+        torch.jit.script(nn.Conv2d(3, 3, 1)).save(tmp_path / "program.pt")
+    with pytest.raises(CheckpointError, match=r"a TorchScript program.*\n.*state_dict\(\)"):
+        load_network(tmp_path / "program.pt")
+
+
+def test_another_up_sampling_is_refused_as_that(tmp_path: Path) -> None:
+    tensors = trained(small()).state_dict()
+    tensors["model.16.weight"] = torch.zeros(32, 16, 3, 3)  # a convolution and a pixel shuffle
+    path = save_pth(tmp_path / "net_G.pth", tensors)
+    match = r"up-sampling is not the reference's\n.*teacher\.module"
+    with pytest.raises(CheckpointError, match=match):
+        load_network(path)
 
 
 @pytest.mark.parametrize("name", ["resnet_9blocks", "unet_128"])

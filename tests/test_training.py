@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import random
 import shutil
@@ -26,7 +25,7 @@ from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, ScheduleOptions, Section, StudentOptions
-from gancompress.data import Batch, ImageSet, load_split, to_float, to_uint8
+from gancompress.data import Batch
 from gancompress.elastic import calibrate, capture, trace
 from gancompress.errors import (
     CheckpointError,
@@ -49,7 +48,7 @@ from gancompress.training.averaging import Ema
 from gancompress.training.distill import DistillTask
 from gancompress.training.loop import Trainer, learning_rate
 from gancompress.training.networks import SubnetView, View, activations
-from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
+from gancompress.training.pairs import PaddedTeacher
 from gancompress.training.stages import finetune, train_supernet, train_teacher
 from gancompress.training.student import default_taps, make_student
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask, TeacherTask
@@ -289,7 +288,6 @@ def test_run_interrupted_twice_equals_an_uninterrupted_one(
     assert fingerprints(tmp_path) == fingerprints(whole)
     assert set(counted(tmp_path)) >= set(counted(whole))
     assert set(counted(tmp_path).values()) == {1}
-    assert not list(tmp_path.glob("pseudo_pairs*"))
 
 
 @pytest.mark.slow
@@ -1093,86 +1091,30 @@ def test_default_taps_of_a_unet_are_spread_over_its_convolutions() -> None:
 # -- the teacher ----------------------------------------------------------------------------
 
 
-class Counting(nn.Module):
-    """A teacher that counts the images it has translated."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-        self.images = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.images += len(x)
-        out: Tensor = torch.tanh(self.conv(x))
-        return out
-
-
-def padded(teacher: nn.Module, stride: int = 4) -> PaddedTeacher:
-    return PaddedTeacher(teacher.eval(), stride, CPU, "fp32", channels=3)
-
-
-def test_pseudo_pairs_are_the_teachers_images_computed_once(world: World, tmp_path: Path) -> None:
-    options = teacher_options(world.unpaired, tmp_path).data
-    images, path = load_split(options, "train", 32).inputs, tmp_path / "pairs.npy"
-    teacher = Counting()
-    pairs = pseudo_pairs(path, padded(teacher), images)
-    assert teacher.images == len(images) == len(pairs)
-    for index in range(len(images)):
-        with torch.no_grad():
-            wanted = to_uint8(teacher(to_float(images[index][None])))[0]
-        assert torch.equal(pairs.take([index])[0], wanted)
-    teacher.images = 0
-    again = pseudo_pairs(path, padded(teacher), images)
-    assert teacher.images == 0
-    assert torch.equal(again.take([1]), pairs.take([1]))
-
-
-def test_pseudo_pairs_follow_teacher_images_and_size(world: World, tmp_path: Path) -> None:
-    options = teacher_options(world.unpaired, tmp_path).data
-    images, path = load_split(options, "train", 32).inputs, tmp_path / "pairs.npy"
-    teacher = Counting()
-    old = pseudo_pairs(path, padded(teacher), images).take([0])
-    teacher.conv.weight.data.mul_(-1)
-    assert not torch.equal(pseudo_pairs(path, padded(teacher), images).take([0]), old)
-    fewer = ImageSet(images.files[1:], 32)
-    assert len(pseudo_pairs(path, padded(teacher), fewer)) == len(fewer)
-    larger = ImageSet(images.files[1:], 36)
-    assert pseudo_pairs(path, padded(teacher), larger).take([0]).shape == (1, 3, 36, 36)
-    teacher.images = 0
-    (tmp_path / "pairs.json").write_text("{}")  # as if the process had died between the two files
-    pseudo_pairs(path, padded(teacher), larger)
-    assert teacher.images == len(larger)
-
-
-def test_pseudo_pairs_take_sizes_that_the_stride_does_not_divide(
-    world: World, tmp_path: Path
-) -> None:
-    options = teacher_options(world.unpaired, tmp_path).data
-    images = load_split(options, "train", 35).inputs
-    teacher = Counting()
-    pairs = pseudo_pairs(tmp_path / "pairs.npy", padded(teacher, 8), images)
-    assert pairs.take([0]).shape == (1, 3, 35, 35)
-    with torch.no_grad():
-        plain = to_uint8(teacher(to_float(images[0][None])))[0]
-    assert torch.equal(
-        pairs.take([0])[0][:, :34, :34], plain[:, :34, :34]
-    )  # the rest sees the padding
-
-
-def test_pseudo_pairs_survive_an_interruption_and_go_at_the_end(
+def test_runs_share_the_teachers_answers(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.whole("pix2pix")
+    shown = 0
+    translate = PaddedTeacher.__call__
+
+    def counting(self: PaddedTeacher, images: Tensor) -> Tensor:
+        nonlocal shown
+        shown += len(images)
+        return translate(self, images)
+
+    monkeypatch.setattr(PaddedTeacher, "__call__", counting)
     with monkeypatch.context() as patch:
         at_call(patch, Trainer, "_advance", 2, crash)
         with pytest.raises(Crash):
-            world.start("supernet", tmp_path)
-    assert json.loads((tmp_path / "pseudo_pairs.json").read_text())["size"] == "36"
-    with monkeypatch.context() as patch:
-        at_call(patch, Trainer, "_advance", 2, crash)
-        patch.setattr("gancompress.training.pseudo.translate_batches", crash)
-        with pytest.raises(Crash):
-            world.start("supernet", tmp_path)  # without computing them anew
+            world.start("supernet", tmp_path / "one")
+    asked = shown
+    assert asked == 2 + len(
+        (tmp_path / "pairs").glob("*/manifest.jsonl").__next__().read_text().splitlines()
+    )
+    world.start("supernet", tmp_path / "one")
+    world.start("supernet", tmp_path / "other", "student.widths=[1.0]", "sampling.schedule=uniform")
+    assert shown == asked + 2 * 2  # the two probe images of every start
 
 
 def test_activations_end_the_forward_at_the_last_layer() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -132,11 +133,33 @@ def load_pickle(path: Path) -> Any:
         raise CheckpointError(f"no weights {path}") from None
     except Exception as error:  # unpickling damaged bytes raises many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # torch advises to run what is in the file
-            reason = "damaged, or with objects that only code in the file could make"
+        if "weights_only" in reason or "TorchScript" in reason:
+            reason = _why_unread(path, str(error))  # torch advises to run what is in the file
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors: {reason}") from None
     _refuse_inflated_tensors(content, path)
     return content
+
+
+def _why_unread(path: Path, said: str) -> str:
+    """What a file of PyTorch's holds instead of tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_program = any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        is_program = False
+    if is_program:
+        return (
+            "a TorchScript program, which is code\n"
+            "  Save its tensors alone: torch.save(torch.jit.load(FILE).state_dict(), 'net.pth')."
+        )
+    found = re.search(r"GLOBAL ([\w.]+)", said)
+    if found is None:
+        return "damaged, or with objects that only code in the file could make"
+    return (
+        f"it holds objects of {found[1]}, which only code could make, as a whole module does that "
+        "was saved with torch.save(net)\n"
+        "  Save the tensors alone, where that class is: torch.save(net.state_dict(), 'net.pth')."
+    )
 
 
 def _refuse_many(count: int, path: Path) -> None:

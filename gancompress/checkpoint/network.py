@@ -9,7 +9,7 @@ import copy
 import importlib
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from operator import index
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gancompress.checkpoint.answers import AnswerBook, answers_of, read_book
 from gancompress.checkpoint.files import Json, load_tensors, save_tensors
 from gancompress.checkpoint.foreign import (
     infer_discriminator,
@@ -62,7 +63,7 @@ class Network:
         description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`,
             with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`),
             `"kernels": {...}` where kernels are smaller, and `"cuts"`, a list of such pairs, where
-            the result was then cut again.
+            the result was then cut again; or `{"answers": {...}}`, what is known of a function.
         stride: What H and W of its inputs must be multiples of.
         source: Where it came from.
         header: Whatever else its file says.
@@ -82,6 +83,11 @@ class Network:
     def input_nc(self) -> int:
         """Channels of the input image."""
         return self.input.channels
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function's answers, and has neither layers nor costs."""
+        return answers_of(self.description) is not None
 
     @property
     def example_shape(self) -> tuple[int, int, int, int]:
@@ -123,6 +129,10 @@ def build_network(description: Json, source: str, header: Json | None = None) ->
         return _without_branches(
             Network(module.eval(), description, family.stride, source, header, *kinds)
         )
+    if answers_of(description) is not None:
+        kinds = header_kinds(header, source)
+        book = AnswerBook.of({}, kinds[1].channels)
+        return Network(book.eval(), description, 1, source, header, *kinds)
     if "module" in description:
         module = call_factory(description["module"])
         stride = getattr(module, "stride", None)
@@ -217,25 +227,37 @@ def header_kinds(
     return found[0], found[1]
 
 
-def call_factory(name: str) -> nn.Module:
-    """The generator that `package.module:factory` returns; the name is always the user's own.
+def import_named(name: str, what: str = "function") -> Callable[..., Any]:
+    """The function `package.module:function`; the name is always the user's own.
 
-    The current folder is searched for the module, as Python does for a script.
+    Errors call it `what`. The current folder is searched for the module, as for a script's.
 
     Raises:
-        ConfigError: The name is malformed, cannot be imported, raises, or gives no module.
+        ConfigError: The name is malformed or cannot be imported, or it is no function.
     """
     module_name, separator, attribute = name.partition(":")
     if not (separator and module_name and attribute) or name.startswith("."):
-        raise ConfigError(f"'{name}' is not a factory; write package.module:factory")
+        raise ConfigError(f"'{name}' is not a {what}; write package.module:{what}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
+        found = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # whatever the user's module raises
-        raise ConfigError(f"cannot import the factory '{name}': {error}") from error
-    if not callable(factory):
-        raise ConfigError(f"'{name}' is not a function that returns an nn.Module")
+        raise ConfigError(f"cannot import the {what} '{name}': {error}") from error
+    if not callable(found):
+        returns = " that returns an nn.Module" if what == "factory" else ""
+        raise ConfigError(f"'{name}' is not a function{returns}")
+    function: Callable[..., Any] = found
+    return function
+
+
+def call_factory(name: str) -> nn.Module:
+    """The generator that `package.module:factory` returns; the name is always the user's own.
+
+    Raises:
+        ConfigError: See `import_named`; or the function raises, or gives no module.
+    """
+    factory = import_named(name, "factory")
     try:
         made = factory()
     except Exception as error:  # whatever the user's function raises
@@ -294,7 +316,7 @@ def load_network(
         tensors, header = load_tensors(file)
         description = described(header, str(file), factory, trusted)
     else:
-        tensors, header = load_foreign(file), {}
+        tensors, header = load_foreign(file, alone=factory is not None), {}
         if not factory:
             tensors = without_unused_statistics(tensors)
         description = {"module": factory} if factory else _describe(tensors, file, norm)
@@ -307,6 +329,9 @@ def load_network(
     if taken is not None and "inputs" not in header:
         header = {**header, "inputs": {"image": str(taken)}}
     network = build_network(description, str(file), header)
+    if network.is_function:
+        network.module = read_book(tensors, str(file)).eval()
+        return network
     try:
         fit(network.module, tensors, network.example_shape)
     except CheckpointError as error:
@@ -343,7 +368,7 @@ def described(
     description = header.get("network") or {}
     if not isinstance(description, dict):
         raise CheckpointError(f"{source}: 'network' of its header is not a description")
-    if "generator" in description:
+    if "generator" in description or answers_of(description) is not None:
         return description
     if "module" not in description:
         return {"module": factory} if factory else description
@@ -427,7 +452,7 @@ def load_discriminator(path: Path) -> Discriminator:
             raise CheckpointError(f"{path} is not a discriminator of this package") from None
         options = build(DiscriminatorOptions, raw, str(path))
     else:
-        tensors = without_unused_statistics(load_foreign(path))
+        tensors = without_unused_statistics(load_foreign(path, "discriminator", alone=False))
         options, channels = infer_discriminator(tensors, path)
     module = build_discriminator(options, channels)
     try:

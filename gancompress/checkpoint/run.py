@@ -31,11 +31,11 @@ TEACHER_FILE = "teacher.safetensors"
 """In the folder of a supernet or of what was finetuned: later stages need nothing else."""
 
 # what may change between two starts of one run, as no result depends on it
-COSMETIC = ("log", "run", "data.cache_gb", "workers")
+COSMETIC = ("log", "run", "data.cache_gb", "workers", "teacher.pairs", "teacher.calls")
 # what a stage finds out itself where no value is given
 FOUND = {"data": ("input", "target"), "generator": ("input_nc", "output_nc")}
 # what is opened where it is, or has files put into it; others take the place of a link
-WRITTEN_THROUGH = (".lock", "log.jsonl", "trials.jsonl", "samples", "pseudo_pairs.npy")
+WRITTEN_THROUGH = (".lock", "log.jsonl", "trials.jsonl", "samples")
 
 
 class RunFolder:
@@ -129,7 +129,9 @@ class RunFolder:
             old = build(type(options), old, str(self.config)).model_dump(mode="json")
         changed = differences(old, new)
         keys = [(line.partition(":")[0], line) for line in changed]
-        return [line for key, line in keys if not {key, key.split(".")[0]} & set(COSMETIC)]
+        return [
+            line for key, line in keys if not f"{key}.".startswith(tuple(f"{c}." for c in COSMETIC))
+        ]
 
     def _refuse_changes(self, options: Section) -> None:
         changed = self.changes(options)

@@ -117,7 +117,10 @@ def _compress_flags(command: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     command.add_argument("source", type=Path, help="a data folder, or an options file (YAML)")
     command.add_argument(
-        "--teacher", type=Path, help="a run, or anyone's checkpoint; by default one is trained"
+        "--teacher",
+        help="a run, anyone's checkpoint, or any function from image to image: an ONNX file, a "
+        "folder of finished pairs, package.module:function, 'tool {input} {output}', or an "
+        "address; by default one is trained",
     )
     command.add_argument(
         "--direction", choices=("AtoB", "BtoA"), help="the teacher's by default, or AtoB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ from gancompress.training.stages import (
     train_teacher,
     with_found_images,
 )
-from gancompress.training.student import load_teacher, make_student, with_images_of
+from gancompress.training.student import (
+    load_teacher,
+    make_student,
+    refuse_layers_of_function,
+    with_images_of,
+)
 
 
 def run_teacher(context: Context) -> None:
@@ -46,10 +52,14 @@ def run_supernet(context: Context) -> None:
     """Distil the once-for-all student from a teacher."""
     options = load_options(SupernetOptions, context.args.options, context.overrides())
     if context.args.dry_run:
-        teacher = load_teacher(options.teacher, context.args.module, options.data.input)
-        options = options.model_copy(update={"data": with_images_of(options.data, teacher)})
-        net = make_student(options.student, teacher).net
-        _dry_run(context, options, teacher, net)
+        data = options.data
+        teacher = load_teacher(options.teacher, context.args.module, data.input, data.target)
+        refuse_layers_of_function(options, teacher)
+        options = options.model_copy(update={"data": with_images_of(data, teacher)})
+        student = make_student(options.student, teacher)
+        if teacher.is_function:  # what has costs is the student
+            teacher = replace(teacher, module=student.generator, stride=student.stride)
+        _dry_run(context, options, teacher, student.net)
         return
     _finish(context, options.run, train_supernet(options, context.device, context.args.module))
 
@@ -118,7 +128,7 @@ def _dry_run(
 
 def describe_splits(options: TeacherOptions | SupernetOptions) -> list[str]:
     """One line for each split that a stage would use, or one on why there are none."""
-    source = options.teacher.weights if isinstance(options, SupernetOptions) else None
+    source = options.teacher.path if isinstance(options, SupernetOptions) else None
     try:
         splits = planned_splits(RunFolder(options.run), options.data, source)
     except DataError as error:  # a dry run works without the data

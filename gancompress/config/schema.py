@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from gancompress.errors import ConfigError
+from gancompress.paths import FACTORY
 from gancompress.tables import lookup
 
 Size = Annotated[int, Field(ge=1, lt=1 << 53)]
@@ -308,18 +310,57 @@ class TeacherOptions(Section):
     start_from: Path | None = None  # a trained teacher whose weights this one continues
 
 
+def _teacher(value: Any) -> Any:
+    """A function as text, anything else as a path."""
+    if not isinstance(value, str):
+        return value
+    places = [key for key in ("{input}", "{output}") if key in value]
+    if len(places) == 1:
+        raise ConfigError(f"teacher.weights: a command needs {{input}} and {{output}}: '{value}'")
+    is_named = FACTORY.fullmatch(value) and not Path(value).exists()
+    if places or is_named or re.match(r"https?://", value):
+        return value
+    return Path(value)
+
+
+class CallOptions(Section):
+    """How a function that teaches is called."""
+
+    workers: Few = 1  # calls at once
+    attempts: Few = 5  # for one image
+    backoff_s: Weight = 1.0  # before the second one, then twice as long each time, up to 60
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0  # of a command or an address
+    per_second: Annotated[float, Field(gt=0)] | None = None  # calls, at most
+    max_calls: Size | None = None  # of one start, those that fail included
+
+
 class TeacherSource(Section):
     """Where the teacher of a distillation comes from: `weights`, `module`, or both.
 
     `weights` is a run folder, a file of ours, or a foreign checkpoint whose architecture is read
     from its tensors. `module` names a function `package.module:factory` that returns a generator;
     `weights` is then loaded into it.
+
+    Without `module`, `weights` may also be a function from image to image: an ONNX file, a folder
+    of finished pairs, `package.module:function`, a command `tool {input} {output}`, or an address
+    `http://...` that answers a POST.
     """
 
-    weights: Path | None = None
+    weights: Annotated[Path | str | None, BeforeValidator(_teacher)] = None
     module: str | None = None
     discriminator: Path | None = None  # reused by the student where given or found in the run
     norm: Literal["instance", "batch", "none"] | None = None  # where tensors cannot tell
+    pairs: Path | None = None  # folder of its answers; `pairs` beside the run by default
+    # of a function: a new version is asked about all images again
+    version: str | None = None
+    calls: CallOptions = CallOptions()
+    # answers of another size are resized, or cropped to a square before, or count as failures
+    other_size: Literal["resize", "crop", "refuse"] = "resize"
+
+    @property
+    def path(self) -> Path | None:
+        """The weights, where they are a file or folder."""
+        return self.weights if isinstance(self.weights, Path) else None
 
 
 def _same_or_family(name: str) -> str:

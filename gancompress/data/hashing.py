@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
 
 from gancompress.errors import DataError
@@ -57,3 +58,9 @@ def _remembered(path: str, inode: int, size: int, ctime_ns: int) -> str:
 def content_digest(content: bytes) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def pixel_digest(pixels: Tensor) -> str:
+    """SHA-256 of an image's shape and pixels, (C, H, W) uint8 on the CPU, in hexadecimal."""
+    shape = str(tuple(pixels.shape)).encode()
+    return hashlib.sha256(shape + pixels.contiguous().numpy().tobytes()).hexdigest()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,6 +131,18 @@ class Splits:
     def at(self, root: Path) -> Splits:
         """The same lists where the data folder lies elsewhere."""
         return replace(self, root=root)
+
+    def without(self, split: str, direction: str, left_out: Collection[int]) -> Splits:
+        """The same lists without some of a split's inputs, by position, and their targets."""
+        ours = self.input_side(direction)
+        paired = data_kind(self.rule["mode"]).is_paired
+        sides = {
+            side: tuple(image for place, image in enumerate(images) if place not in left_out)
+            if paired or side == ours
+            else images
+            for side, images in self.lists[split].items()
+        }
+        return replace(self, lists={**self.lists, split: sides})
 
     def to_json(self) -> str:
         """Text for `splits.json`, one image a line."""

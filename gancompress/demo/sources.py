@@ -176,6 +176,8 @@ def _teacher(supernet: Path, trusted: Sequence[str]) -> tuple[list[Offer], list[
     file = supernet / TEACHER_FILE
     if not file.is_file():
         return [], []
+    if load_network(file, trusted=trusted).is_function:  # no browser can run it
+        return [], []
     return [Offer("teacher", "teacher", partial(load_network, file, trusted=trusted))], [file]
 
 

@@ -5,6 +5,8 @@ A teacher, a student, a supernet's generator and an extracted subnet are all the
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 
 from gancompress.config import DiscriminatorOptions, GeneratorOptions
@@ -26,18 +28,37 @@ from gancompress.models.resnet import (
 from gancompress.models.subpixel import SubpixelGenerator, subpixel_resnet
 from gancompress.models.unet import UnetGenerator, unet
 
-GENERATORS: dict[str, Family] = {
-    "resnet_9blocks": resnet(9),
-    "resnet_6blocks": resnet(6),
-    "mobile_resnet_9blocks": resnet(9, separable=True),
-    "mobile_resnet_6blocks": resnet(6, separable=True),
-    "subpixel_resnet_9blocks": subpixel_resnet(9),
-    "subpixel_resnet_6blocks": subpixel_resnet(6),
-    "unet_64": unet(6),
-    "unet_128": unet(7),
-    "unet_256": unet(8),
-}
-"""Generator families by name."""
+MAX_BLOCKS = 64
+NUM_DOWNS = range(5, 11)  # of U-Nets, for images of 32 to 1024 pixels
+
+
+class _Families(dict[str, Family]):
+    """The listed families, and those that differ from them in depth alone."""
+
+    def __missing__(self, name: str) -> Family:
+        match = re.fullmatch(r"(mobile_)?resnet_([1-9]\d?)blocks", name)
+        if match and int(match[2]) <= MAX_BLOCKS:
+            return resnet(int(match[2]), separable=bool(match[1]))
+        for num_downs in NUM_DOWNS:
+            if name == f"unet_{2**num_downs}":
+                return unet(num_downs)
+        raise KeyError(name)
+
+
+GENERATORS: dict[str, Family] = _Families(
+    {
+        "resnet_9blocks": resnet(9),
+        "resnet_6blocks": resnet(6),
+        "mobile_resnet_9blocks": resnet(9, separable=True),
+        "mobile_resnet_6blocks": resnet(6, separable=True),
+        "subpixel_resnet_9blocks": subpixel_resnet(9),
+        "subpixel_resnet_6blocks": subpixel_resnet(6),
+        "unet_64": unet(6),
+        "unet_128": unet(7),
+        "unet_256": unet(8),
+    }
+)
+"""Generator families by name; ResNets may have 1 to 64 blocks, U-Nets be for 32 to 1024 pixels."""
 
 DISCRIMINATORS: dict[str, DiscriminatorFamily] = {"n_layers": N_LAYERS, "pixel": PIXEL}
 """Discriminator families by name."""

@@ -220,11 +220,10 @@ def _infer(tensors: Tensors) -> GeneratorOptions | None:
     if len(convs) != 2 or (convs[0], convs[1]) not in styles:
         raise CheckpointError("a ResNet generator with another layout than the reference's")
     padding, dropout = styles[(convs[0], convs[1])]
-    if len(blocks) not in (6, 9):
-        raise CheckpointError(f"a ResNet generator of {len(blocks)} blocks; 6 or 9 are known")
     stem = kernel(tensors, "model.1.weight")
     nearest = f"model.{blocks[-1] + 12}.weight" in tensors
     head = kernel(tensors, f"model.{blocks[-1] + (12 if nearest else 8)}.weight")
+    _refuse_other_upsampling(tensors, blocks[-1], nearest)
     return GeneratorOptions(
         name=f"{'mobile_' if separable else ''}resnet_{len(blocks)}blocks",
         input_nc=stem.shape[1],
@@ -235,6 +234,19 @@ def _infer(tensors: Tensors) -> GeneratorOptions | None:
         upsampling="nearest" if nearest else "transposed",
         dropout=dropout,
     )
+
+
+def _refuse_other_upsampling(tensors: Tensors, last_block: int, nearest: bool) -> None:
+    """Raise where other layers than the reference's make the image larger after the blocks."""
+    if nearest:
+        return
+    halved = tensors.get(f"model.{last_block + 1}.weight")
+    trunk = kernel(tensors, "model.7.weight").shape[0]
+    if halved is None or halved.shape[0] != trunk:
+        raise CheckpointError(
+            "a ResNet generator whose up-sampling is not the reference's\n"
+            "  Name a factory of your network with teacher.module=package.module:factory."
+        )
 
 
 def _build(options: GeneratorOptions, n_blocks: int, separable: bool) -> nn.Module:

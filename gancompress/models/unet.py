@@ -104,8 +104,8 @@ def _infer(tensors: Tensors) -> GeneratorOptions | None:
     if "model.model.0.weight" not in tensors:
         return None
     num_downs = max(name.count(".model.") for name in tensors)
-    if num_downs not in (6, 7, 8):
-        raise CheckpointError(f"a U-Net of {num_downs} levels; 6, 7 or 8 are known")
+    if not 5 <= num_downs <= 10:
+        raise CheckpointError(f"a U-Net of {num_downs} levels; 5 to 10 are known")
     first = kernel(tensors, "model.model.0.weight")
     nearest = "model.model.5.weight" in tensors
     last = kernel(tensors, f"model.model.{5 if nearest else 3}.weight")

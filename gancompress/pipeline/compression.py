@@ -23,7 +23,7 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import TEACHER_FILE, RunFolder
 from gancompress.config import CompressOptions, dump_options
 from gancompress.cost import measure_latency
-from gancompress.data import ImageKind, Split, Splits, data_kind, load_split, spread, to_float
+from gancompress.data import ImageKind, Splits, data_kind, load_split, spread, to_float
 from gancompress.distributed import choose_device, under_torchrun
 from gancompress.elastic import NetworkCosts, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
@@ -44,7 +44,11 @@ from gancompress.search.report import (
     report_trials,
 )
 from gancompress.training.stages import train_supernet, train_teacher, with_found_images
-from gancompress.training.student import load_teacher, make_student
+from gancompress.training.student import (
+    load_teacher,
+    make_student,
+    refuse_layers_of_function,
+)
 
 logger = logging.getLogger(__name__)
 NUM_ROWS = 12
@@ -167,7 +171,14 @@ def preflight(options: CompressOptions, device: torch.device, trusted: Sequence[
         return net
     source = options.supernet.teacher
     if options.teacher is None or RunFolder(options.teacher.run).is_done:
-        teacher = load_teacher(source, trusted, options.supernet.data.input)
+        data = options.supernet.data
+        teacher = load_teacher(source, trusted, data.input, data.target)
+        refuse_layers_of_function(options.supernet, teacher)
+        if teacher.is_function and size != data.whole_size:
+            raise ConfigError(
+                f"search.size={size}, but the teacher is a function that is asked about held-out "
+                f"images of {data.whole_size}x{data.whole_size}: set data.eval_size={size}"
+            )
     else:
         if source.weights != options.teacher.run:
             raise ConfigError(
@@ -210,7 +221,9 @@ def _finish(
     splits = run_splits(options.supernet.run, options.supernet.data)
     split = "test" if splits.inputs("test", options.supernet.data.direction) else "search"
     images = load_split(options.supernet.data, split, result.size, splits)
-    evaluator = _evaluator(images, teacher, options.search.max_test_images, device)
+    net, _ = load_supernet(options.supernet.run, trusted)
+    count = options.search.max_test_images
+    evaluator = Evaluator.of_split(net, teacher.module.to(device), images, count, 4, device)
     outputs = {
         label: evaluator.translate(network.module.to(device)) for label, network in networks.items()
     }
@@ -218,14 +231,6 @@ def _finish(
     for name in [name for name in scores["teacher"] if name.startswith("teacher_")]:
         del scores["teacher"][name]  # the teacher against itself
     return Finished(networks, outputs, scores, evaluator, split, splits)
-
-
-def _evaluator(
-    split: Split, teacher: Network, count: int | None, device: torch.device
-) -> Evaluator:
-    """Scores on a split, or on `count` of its images, with the teacher's outputs as reference."""
-    net = Supernet(teacher.module, torch.empty(teacher.example_shape), widths=(1.0,))
-    return Evaluator.of_split(net, teacher.module.to(device), split, count, 4, device)
 
 
 def _export(options: CompressOptions, finished: Finished) -> dict[str, Path]:
@@ -247,11 +252,12 @@ def _export(options: CompressOptions, finished: Finished) -> dict[str, Path]:
 
 def _rows(finished: Finished, result: SearchResult, files: dict[str, Path]) -> list[Row]:
     x = to_float(finished.evaluator.inputs[:1])
-    modules = {label: network.module.to("cpu") for label, network in finished.networks.items()}
+    networks = {k: network for k, network in finished.networks.items() if not network.is_function}
+    modules = {label: network.module.to("cpu") for label, network in networks.items()}
     latencies = measure_latency({k: lambda m=m: m(x) for k, m in modules.items()})  # type: ignore[misc]
     sizes = {label.partition(" (")[0]: path.stat().st_size / 1e6 for label, path in files.items()}
     rows = []
-    for label, network in finished.networks.items():
+    for label, network in networks.items():  # nobody knows what a function costs
         costs = NetworkCosts(network.module, network.example_shape)
         rows.append(
             Row(

@@ -53,6 +53,9 @@ PRESETS = {
 }
 """Schedules by name; `published` counts epochs as pix2pix and CycleGAN do."""
 
+STUDENT_OF_FUNCTION = "subpixel_resnet_6blocks"
+"""Family of the student where the teacher is no network."""
+
 LOSSES: dict[str, dict[str, Any]] = {
     "paired": {"gan_mode": "hinge", "lambda_recon": 100.0, "lambda_distill": 1.0},
     "unpaired": {"gan_mode": "lsgan", "lambda_recon": 10.0, "lambda_distill": 0.01},
@@ -69,11 +72,13 @@ class Images:
         mode: The kind of data.
         count: Training images of the larger side.
         side: The shorter side of the smallest image in pixels, of the files that were measured.
+        losses: Entry of `LOSSES`.
     """
 
     mode: str
     count: int
     side: int
+    losses: str
 
 
 def derive_compression(
@@ -103,9 +108,10 @@ def derive_compression(
     """
     data, chosen = Path(data), lookup(PRESETS, preset, "preset")
     mode, kind, source = _asked(data, teacher, overrides)
-    images, teacher, network = look_at(data, mode), source.weights, None
-    if teacher is not None or source.module is not None:
+    images, teacher, network = look_at(data, mode), source.path, None
+    if source.weights is not None or source.module is not None:
         network = load_teacher(source, trusted, kind)
+        teacher = None if network.is_function else teacher
     if network is None and images.mode == "inputs":
         raise ConfigError(
             f"{data} holds images of one domain, which cannot train a teacher: name one with "
@@ -126,9 +132,12 @@ def derive_compression(
             "load_size": round(crop * chosen.margin),
             "crop_size": crop,
         },
-        "supernet": {"loss": dict(LOSSES[images.mode]), "schedule": half, "log": _log(total)},
+        "supernet": {"loss": dict(LOSSES[images.losses]), "schedule": half, "log": _log(total)},
         "search": dict(chosen.search),
     }
+    if network is not None and network.is_function:
+        raw["supernet"]["student"] = {"name": STUDENT_OF_FUNCTION}
+        raw["supernet"]["loss"]["lambda_distill"] = 0.0
     if network is not None:
         raw["supernet"]["teacher"] = source.model_dump(mode="json", exclude_none=True)
     else:
@@ -209,7 +218,8 @@ def look_at(root: Path, mode: str | None = None) -> Images:
             sizes.append(min(width, height))
     if not sizes:
         raise DataError(f"{root} holds no training images")
-    return Images(mode, max(map(len, files.values())), min(sizes))
+    losses = "inputs" if mode == "unpaired" and len(files) == 1 else mode
+    return Images(mode, max(map(len, files.values())), min(sizes), losses)
 
 
 def _mode(root: Path) -> str:

@@ -14,7 +14,7 @@ from gancompress.checkpoint.run import RunFolder, planned_splits
 from gancompress.config import CompressOptions, LogOptions, SupernetOptions, TeacherOptions
 from gancompress.distributed import choose_device
 from gancompress.search.plan import open_evaluator, plan_search
-from gancompress.training.stages import train_supernet, train_teacher
+from gancompress.training.stages import PAIRS, train_supernet, train_teacher
 
 NUM_STEPS = 3
 NUM_IMAGES = 2
@@ -35,7 +35,7 @@ def rehearse(
 
     Returns:
         Seconds that each of these stages will take here, by its name. The rate is that of the first
-        steps, which are slower than the others; scores, samples and pseudo pairs are left out.
+        steps, which are slower than the others; scores, samples and answers are left out.
 
     Raises:
         GanCompressError: Whatever a stage refuses.
@@ -51,7 +51,10 @@ def rehearse(
             source = supernet.teacher.model_copy(update={"weights": short.run})
             supernet = supernet.model_copy(update={"teacher": source})
         if not RunFolder(supernet.run).is_done:
+            pairs = supernet.teacher.pairs or supernet.run.parent / PAIRS  # none is asked for twice
+            source = supernet.teacher.model_copy(update={"pairs": pairs})
             supernet = _shortened(supernet, folder / "supernet")
+            supernet = supernet.model_copy(update={"teacher": source})
             train_supernet(supernet, device, trusted)
             total = options.supernet.schedule.total_images
             seconds["supernet"] = total / _rate(supernet.run)
@@ -93,7 +96,7 @@ def _search_seconds(
     evaluator.measure(plan.net.space.smallest())
     each = (time.perf_counter() - start) / len(evaluator.inputs)
     full = options.supernet
-    splits = planned_splits(RunFolder(full.run), full.data, full.teacher.weights)
+    splits = planned_splits(RunFolder(full.run), full.data, full.teacher.path)
     count = len(splits.inputs("search", full.data.direction))
     trials = min(options.search.num_trials, plan.net.space.size)
     return each * min(count, options.search.max_images or count) * trials

@@ -26,7 +26,7 @@ from gancompress.checkpoint.network import (
     new_discriminator,
     save_network,
 )
-from gancompress.checkpoint.run import TEACHER_FILE, RunFolder, record_splits
+from gancompress.checkpoint.run import TEACHER_FILE, RunFolder, keep_splits, record_splits
 from gancompress.config import (
     DataOptions,
     DistillLossOptions,
@@ -44,20 +44,27 @@ from gancompress.data import (
     load_split,
     with_kinds,
 )
-from gancompress.distributed import agreed, choose_device, is_first_here, rank
+from gancompress.distributed import agreed, choose_device, rank
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
+from gancompress.training.asking import KnownFunction, answered
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer, claimed
 from gancompress.training.networks import Student, SubnetStudent, WholeView
-from gancompress.training.pseudo import PaddedTeacher, pseudo_pairs
+from gancompress.training.pairs import PaddedTeacher, Teacher, teacher_pairs
 from gancompress.training.sampling import SubnetSampler
-from gancompress.training.student import load_teacher, make_student, with_images_of
+from gancompress.training.student import (
+    load_teacher,
+    make_student,
+    refuse_layers_of_function,
+    with_images_of,
+)
 from gancompress.training.teacher import CycleGanTask, Pix2PixTask
 
 logger = logging.getLogger(__name__)
-PSEUDO_FILE = "pseudo_pairs.npy"
+PAIRS = "pairs"
+"""Folder of the teachers' answers, beside the run folders that share it."""
 
 
 def train_teacher(options: TeacherOptions, device: torch.device | str = "auto") -> dict[str, Any]:
@@ -135,11 +142,12 @@ def train_supernet(
             return before
         torch.manual_seed(options.seed)
         options = run.resolved(options)
-        teacher = load_teacher(options.teacher, trusted, options.data.input)
-        options = options.model_copy(update={"data": with_images_of(options.data, teacher)})
+        data = options.data
+        teacher = load_teacher(options.teacher, trusted, data.input, data.target)
+        refuse_layers_of_function(options, teacher)
+        options = options.model_copy(update={"data": with_images_of(data, teacher)})
         teacher.input, teacher.output = map(image_kind, (options.data.input, options.data.target))
         _record(run, options)
-        agreed(partial(_keep_teacher, run, teacher))
         student = make_student(options.student, teacher)
         judge = _supernet_judge(options, teacher)
         recipe = Recipe(
@@ -149,20 +157,28 @@ def train_supernet(
             options.schedule,
             options.log.num_samples,
         )
-        splits = agreed(lambda: record_splits(run, options.data, options.teacher.weights))
-        parts = _Distillation(student, judge, recipe, options.data, splits)
+        splits = agreed(lambda: record_splits(run, options.data, options.teacher.path))
+        pairs = options.teacher.pairs or run.path.parent / PAIRS
+        if teacher.is_function:
+            splits = answered(teacher, options, pairs, splits)
+            student.teacher = teacher.module
+            agreed(partial(keep_splits, run, splits))
+        agreed(partial(_keep_teacher, run, teacher))
+        parts = _Distillation(student, teacher, judge, recipe, options.data, splits, pairs)
         return _distil(options, run, parts, device)
 
 
 @dataclass(frozen=True)
 class _Distillation:
-    """Student, judge, recipe, data and its lists of images of one distillation."""
+    """What one distillation is made of; `pairs` is the folder of the teachers' answers."""
 
     student: Student
+    teacher: Network
     judge: Discriminator | None
     recipe: Recipe
     data: DataOptions
     splits: Splits
+    pairs: Path
 
 
 def _distil(
@@ -178,16 +194,12 @@ def _distil(
     start = options.start_from if isinstance(options, SupernetOptions) else None
     if start is not None and agreed(lambda: not run.state.exists()):
         task.start_from(start)
-    training = _with_pseudo_pairs(run, parts, task)
+    training = _with_pairs(parts, device)
     stream = BatchStream(training, data, options.seed)
-    scores = Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
-    if is_first_here():
-        for path in run.path.glob("pseudo_pairs.*"):
-            path.unlink()
-    return scores
+    return Trainer(task, stream, run, options.schedule, options.log, options.seed).fit()
 
 
-def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) -> Split:
+def _with_pairs(parts: _Distillation, device: torch.device) -> Split:
     """The training split, with the teacher's outputs where those are the target."""
     data, loss = parts.data, parts.recipe.loss
     training = load_split(data, "train", data.load_size, parts.splits)
@@ -204,12 +216,16 @@ def _with_pseudo_pairs(run: RunFolder, parts: _Distillation, task: DistillTask) 
     _preload(training)
     if loss.target == "truth":
         return training
-    path = run.path / PSEUDO_FILE
-    precision = parts.recipe.schedule.precision
-    channels = training.output.channels
-    teacher = PaddedTeacher(task.teacher, parts.student.stride, task.device, precision, channels)
-    pairs = pseudo_pairs(path, teacher, training.inputs)
-    return replace(training, pseudo=pairs)
+    network = parts.teacher
+    teacher: Teacher
+    if network.is_function:
+        teacher = KnownFunction.of(network, parts.data.load_size)
+    else:
+        teacher = PaddedTeacher(
+            network.module.to(device).eval(), network.stride, device,
+            parts.recipe.schedule.precision, network.output.channels, network.input,
+        )  # fmt: skip
+    return replace(training, pseudo=teacher_pairs(parts.pairs, teacher, training.inputs))
 
 
 def _preload(split: Split) -> None:
@@ -263,7 +279,9 @@ def _supernet_judge(options: SupernetOptions, teacher: Network) -> Discriminator
     if data_kind(options.data.mode).is_paired:
         channels += teacher.input.channels
     source = options.teacher
-    path = source.discriminator or (source.weights and find_discriminator(source.weights))
+    path = source.discriminator
+    if path is None and source.path is not None and not teacher.is_function:
+        path = find_discriminator(source.path)
     if path:
         judge = load_discriminator(path)
         if judge.input_nc == channels:
@@ -305,6 +323,7 @@ def finetune(
         net, network = load_supernet(options.supernet, trusted)
         subnet = net.space.parse(options.subnet)
         teacher = load_network(options.supernet / TEACHER_FILE, trusted=trusted)
+        refuse_layers_of_function(options, teacher)
         agreed(partial(_keep_teacher, run, teacher))
         stride = math.lcm(network.stride, teacher.stride)
         student = SubnetStudent(
@@ -320,7 +339,8 @@ def finetune(
             options.loss, lambda *_: [view], 0.0, options.schedule, options.log.num_samples
         )
         splits = agreed(lambda: record_splits(run, source.data, options.supernet))
-        parts = _Distillation(student, judge, recipe, source.data, splits)
+        pairs = run.path.parent / PAIRS
+        parts = _Distillation(student, teacher, judge, recipe, source.data, splits, pairs)
         return _distil(options, run, parts, device)
 
 

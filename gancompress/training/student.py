@@ -15,9 +15,17 @@ from gancompress.checkpoint.network import (
     Network,
     build_network,
     example_shape,
+    kinds_header,
     load_network,
 )
-from gancompress.config import DataOptions, GeneratorOptions, StudentOptions, TeacherSource
+from gancompress.config import (
+    DataOptions,
+    FinetuneOptions,
+    GeneratorOptions,
+    StudentOptions,
+    SupernetOptions,
+    TeacherSource,
+)
 from gancompress.data import RGB, image_kind
 from gancompress.elastic import (
     Group,
@@ -33,35 +41,49 @@ from gancompress.elastic import (
     with_kernels,
 )
 from gancompress.errors import CheckpointError, ConfigError, TraceError
+from gancompress.losses.terms import TERMS, term_weights
 from gancompress.models import GENERATORS, build_generator, family_of, init_weights
 from gancompress.models.configs import config_set
+from gancompress.training.functions import function_kind
 from gancompress.training.networks import SupernetStudent
 
 logger = logging.getLogger(__name__)
 NUM_TAPS = 4
+NO_LAYERS = (
+    "{} is a function, which has none of the layers that {} would need\n"
+    "  Set student.name to a family of generators, such as subpixel_resnet_6blocks, and weights of "
+    "terms that compare activations to 0: loss.lambda_distill=0."
+)
 
 
 def load_teacher(
-    source: TeacherSource, trusted: Collection[str] = (), taken: str | None = None
+    source: TeacherSource,
+    trusted: Collection[str] = (),
+    taken: str | None = None,
+    made: str | None = None,
 ) -> Network:
-    """The teacher of a distillation.
+    """The teacher of a distillation; that of a function has no answers yet.
 
     Args:
         source: The section `teacher` of the user's options.
         trusted: Factories that its file may ask for, see `load_network`.
         taken: `data.input`: images that it takes where its file does not say.
+        made: `data.target`: images that a function makes.
 
     Raises:
         ConfigError: Neither weights nor a factory is given.
         CheckpointError: The weights cannot be used.
     """
-    if source.weights is not None:
+    if function_kind(source) is not None:
+        header = kinds_header(image_kind(taken), image_kind(made))
+        return build_network({"answers": {}}, str(source.weights), header)
+    if source.path is not None:
         kind = None if taken is None else image_kind(taken)
-        network = load_network(source.weights, source.module, source.norm, trusted, kind)
+        network = load_network(source.path, source.module, source.norm, trusted, kind)
         progress = network.header.get("progress", {})
         if progress.get("images", 0) < progress.get("of", 0):
             raise CheckpointError(
-                f"{source.weights} is in training: {progress['images']} of {progress['of']} images"
+                f"{source.path} is in training: {progress['images']} of {progress['of']} images"
             )
         return network
     if source.module is None:
@@ -89,6 +111,25 @@ def with_images_of(data: DataOptions, teacher: Network) -> DataOptions:
     return data.model_copy(update=found)
 
 
+def refuse_layers_of_function(options: SupernetOptions | FinetuneOptions, teacher: Network) -> None:
+    """Refuse options that need the layers of a teacher that is a function.
+
+    Raises:
+        ConfigError: They do; names them all.
+    """
+    if not teacher.is_function:
+        return
+    asking = []
+    if isinstance(options, SupernetOptions) and options.student.name == "same":
+        asking.append("student.name=same")
+    names = [name for name in term_weights(options.loss) if "activations" in TERMS[name].needs]
+    asking += [
+        "loss." + ("lambda_distill" if name == "distill" else f"terms.{name}") for name in names
+    ]
+    if asking:
+        raise ConfigError(NO_LAYERS.format(teacher.source, " and ".join(asking)))
+
+
 def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     """Build the supernet of a teacher.
 
@@ -97,6 +138,8 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
         ConfigError: The options name an unknown family or search space.
     """
     if options.name == "same":
+        if teacher.is_function:
+            raise ConfigError(NO_LAYERS.format(teacher.source, "student.name=same"))
         return _same_student(options, teacher)
     given = teacher.description.get("generator") or {}
     family = GENERATORS[options.name]
@@ -116,7 +159,7 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     )
     generator = init_weights(build_generator(section))
     source = teacher.module
-    if options.inherit:
+    if options.inherit and not teacher.is_function:
         source = _sorted_copy(teacher)
         inherit(generator, source)
     stride = math.lcm(family.stride, teacher.stride)
@@ -196,11 +239,18 @@ def _widths(options: StudentOptions, generator: nn.Module, groups: Sequence[Grou
             raise ConfigError("student.config_set needs a family of ours and student.tie_blocks")
         return make_space(groups, options.widths, options.divisor)
     ties = [Tie(*tie) for tie in family.ties([group.name for group in groups])]
-    space = make_space(groups, options.widths, options.divisor, ties, family.forms)
+    # a ResNet of one, two or four blocks has no three thirds of them
+    forms = {count: places for count, places in family.forms.items() if max(places) < len(ties)}
+    space = make_space(groups, options.widths, options.divisor, ties, forms)
     if not options.config_set:
         return space
     ngf = min(dimension.full for dimension in space.dimensions)
     candidates = config_set(family.config_sets, options.config_set, ngf)
+    if len(candidates) != len(space.dimensions):
+        raise ConfigError(
+            f"student.config_set={options.config_set} has {len(candidates)} numbers, and this "
+            f"generator takes {len(space.dimensions)}"
+        )
     dimensions = tuple(
         replace(dimension, choices=choices)
         for dimension, choices in zip(space.dimensions, candidates, strict=True)

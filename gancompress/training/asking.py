@@ -1,0 +1,359 @@
+"""Asking a function: several calls at once, tries again, limits, and what it is known by."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import ImageOps
+from torch import Tensor
+
+from gancompress.checkpoint.answers import AnswerBook
+from gancompress.checkpoint.files import Json
+from gancompress.checkpoint.network import Network
+from gancompress.config import SupernetOptions, TeacherSource
+from gancompress.data import ImageKind, ImageSet, Splits, load_split
+from gancompress.data.hashing import pixel_digest
+from gancompress.data.image_kinds import Planes
+from gancompress.distributed import agreed, rank
+from gancompress.errors import CheckpointError, ConfigError, DataError, GanCompressError
+from gancompress.paths import file_name
+from gancompress.progress import Progress
+from gancompress.training.functions import CallError, Function, Question, load_function
+from gancompress.training.pairs import Asked, PairStore, ask, probe_images
+
+logger = logging.getLogger(__name__)
+MAX_IN_A_ROW = 5  # images without an answer, before the function is left alone
+LONGEST_WAIT_S = 60.0
+PROBE = "probe"
+
+
+class Answer(NamedTuple):
+    """What came of asking about one image; `error` is None where there is an output."""
+
+    output: Tensor | None
+    error: str | None
+    attempts: int
+    seconds: float
+
+
+@dataclass
+class FunctionTeacher:
+    """A function as a teacher, see `Teacher`.
+
+    Attributes:
+        function: The function.
+        source: The section `teacher` of the options.
+    """
+
+    function: Function
+    source: TeacherSource
+    calls: int = 0
+    _identities: dict[int, dict[str, str]] = field(default_factory=dict)
+    _said: set[tuple[int, int]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _next: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """See `Teacher`."""
+        words = re.findall(r"[A-Za-z0-9_]+", Path(self.function.text).name)
+        return "-".join(words)[:40] or "function"
+
+    @property
+    def taken(self) -> ImageKind:
+        """See `Teacher`."""
+        return self.function.taken
+
+    @property
+    def channels(self) -> int:
+        """See `Teacher`."""
+        return self.function.made.channels
+
+    def identity(self, size: int) -> dict[str, str]:
+        """The hash of its file or source, its version, and what it answers to two fixed images.
+
+        A function whose calls may cost is asked about these only when there is more to ask, see
+        `answers`.
+        """
+        version = {"version": self.source.version} if self.source.version else {}
+        known = {**self.function.identity(), **version, "sizes": self.source.other_size}
+        if self.function.probe != "always":
+            return known
+        if size not in self._identities:
+            self._identities[size] = {**known, **self._probed(size)}
+        return self._identities[size]
+
+    def _probed(self, size: int) -> dict[str, str]:
+        probes = [self._must(pixels) for pixels in probe_images(self.taken, size)]
+        again = self._must(probe_images(self.taken, size)[0])
+        if pixel_digest(again) != pixel_digest(probes[0]):
+            self._say_inconsistent()
+            return {}
+        digests = "".join(map(pixel_digest, probes))
+        return {"probe": hashlib.sha256(digests.encode()).hexdigest()}
+
+    def answers(
+        self, store: PairStore, images: ImageSet, indices: Sequence[int]
+    ) -> Iterator[tuple[int, Tensor | None, Json]]:
+        """Index, output and facts of every image; the first rank asks, and tells the others."""
+        asked = self._asked(store, images, indices)
+        with Progress(len(indices), "answers", "images", shown=rank() == 0) as bar:
+            while (item := agreed(lambda: next(asked, None))) is not None:
+                index, answer = item
+                facts: Json = {"name": images.files[index].name, "seconds": answer.seconds}
+                facts["attempts"] = answer.attempts
+                if answer.error is not None:
+                    facts["error"] = answer.error
+                yield index, answer.output, facts
+                bar.update()
+
+    def _asked(
+        self, store: PairStore, images: ImageSet, indices: Sequence[int]
+    ) -> Iterator[tuple[int, Answer]]:
+        if indices and self.function.probe == "before calls":
+            self._check_probe(store, images.size)
+        waiting, in_a_row = iter(indices), 0
+        running: dict[Future[Answer], int] = {}
+        stop: GanCompressError | None = None
+        with ThreadPoolExecutor(self.source.calls.workers) as pool:
+            while True:
+                while stop is None and len(running) < self.source.calls.workers:
+                    if (index := next(waiting, None)) is None:
+                        break
+                    question = Question(images[index], images.files[index])
+                    running[pool.submit(self.ask, question)] = index
+                if not running:
+                    break
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(done)
+                    try:
+                        answer = done.result()
+                    except GanCompressError as error:  # no more calls; those under way end
+                        stop = error
+                        continue
+                    yield index, answer
+                    in_a_row = in_a_row + 1 if answer.error else 0
+                    if in_a_row >= MAX_IN_A_ROW:
+                        stop = stop or self._gives_up(answer)
+        if stop is not None:
+            raise stop
+
+    def _gives_up(self, answer: Answer) -> DataError:
+        return DataError(
+            f"{self.function.text} failed for {MAX_IN_A_ROW} images in a row, the last time with: "
+            f"{answer.error}\n  What it has answered is kept; the same command goes on."
+        )
+
+    def ask(self, question: Question) -> Answer:
+        """One image, with as many tries as the options allow.
+
+        Raises:
+            DataError: The limit on calls is reached.
+        """
+        options, began = self.source.calls, time.perf_counter()
+        for attempt in range(1, options.attempts + 1):
+            self._take_turn()
+            try:
+                output = self._fitted(self.function.call(question), question.pixels)
+                return Answer(output, None, attempt, round(time.perf_counter() - began, 4))
+            except CallError as error:
+                reason = str(error)
+                if not error.again or attempt == options.attempts:
+                    break
+                pause = min(options.backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+                time.sleep(max(pause, error.after_s))
+        return Answer(None, reason, attempt, round(time.perf_counter() - began, 4))
+
+    def _take_turn(self) -> None:
+        """Count a call, and wait until the rate allows it."""
+        options = self.source.calls
+        with self._lock:
+            if options.max_calls is not None and self.calls >= options.max_calls:
+                raise DataError(
+                    f"teacher.calls.max_calls={options.max_calls} are used up\n"
+                    "  What was answered is kept; the same command goes on."
+                )
+            self.calls += 1
+            now = time.monotonic()
+            turn = max(self._next, now)
+            if options.per_second is not None:
+                self._next = turn + 1 / options.per_second
+        time.sleep(turn - now)
+
+    def _fitted(self, planes: Planes, pixels: Tensor) -> Tensor:
+        """An answer at the size of the image, (C, S, S) uint8."""
+        made, wanted = self.function.made, (pixels.shape[2], pixels.shape[1])
+        found = planes[0].size
+        if found != wanted:
+            policy = self.source.other_size
+            if policy == "refuse":
+                raise CallError(
+                    f"an answer of {found[0]}x{found[1]} pixels to {wanted[0]}x{wanted[1]}", False
+                )
+            if found not in self._said:
+                self._said.add(found)
+                logger.info(
+                    "%s answers with %dx%d pixels to %dx%d: %s (teacher.other_size=%s)",
+                    self.function.text, *found, *wanted,
+                    "cropped and resized" if policy == "crop" else "resized", policy,
+                )  # fmt: skip
+            if policy == "crop":
+                side = min(found)
+                planes = [ImageOps.fit(plane, (side, side), made.resampling) for plane in planes]
+            planes = made.resize(planes, wanted)
+        try:
+            output = made.to_tensor(planes)
+        except ValueError as error:
+            raise CallError(str(error), again=False) from None
+        if output.shape[0] != made.channels:
+            raise CallError(f"{output.shape[0]} channels, and not those of {made}", again=False)
+        return output
+
+    def _must(self, pixels: Tensor) -> Tensor:
+        answer = self.ask(Question(pixels, Path(PROBE)))
+        if answer.output is None:
+            raise DataError(f"{self.function.text} cannot be asked: {answer.error}")
+        return answer.output
+
+    def _say_inconsistent(self) -> None:
+        logger.warning(
+            "%s answers the same image differently each time: its first answers are kept, and a "
+            "change of the function cannot be noticed; raise teacher.version after one",
+            self.function.text,
+        )
+
+    def _check_probe(self, store: PairStore, size: int) -> None:
+        """Compare an answer with that of the earlier start, or keep the first ones.
+
+        Raises:
+            ConfigError: It is another function now.
+        """
+        probes = probe_images(self.taken, size)
+        digests = list(map(pixel_digest, probes))
+        new = store.missing(digests)
+        first, second = self._must(probes[0]), None
+        if not new:
+            kept = store.take(digests).take([0])[0]
+            if pixel_digest(kept) == pixel_digest(first):
+                return
+        second = self._must(probes[0])
+        if pixel_digest(first) != pixel_digest(second):
+            self._say_inconsistent()
+        elif not new:
+            raise ConfigError(
+                f"{self.function.text} answers otherwise than when {store.folder} was made\n"
+                "  Set teacher.version to a new name, and all images are asked for again."
+            )
+        if new:
+            store.add(digests[0], first, name=f"{PROBE} 0")
+            store.add(digests[1], self._must(probes[1]), name=f"{PROBE} 1")
+
+
+@dataclass(frozen=True)
+class KnownFunction:
+    """A function whose store is known, and which is not asked any more, see `Teacher`.
+
+    Attributes:
+        label: As the function's.
+        taken: As the function's.
+        channels: As the function's.
+        source: Of the facts.
+        facts: Its identity.
+    """
+
+    label: str
+    taken: ImageKind
+    channels: int
+    source: str
+    facts: dict[str, str]
+
+    @classmethod
+    def of(cls, network: Network, size: int) -> KnownFunction:
+        """That of a file of answers.
+
+        Raises:
+            CheckpointError: The file does not say what is known of it.
+        """
+        known = network.description["answers"]
+        sizes = known.get("identities") if isinstance(known, dict) else None
+        facts = sizes.get(str(size)) if isinstance(sizes, dict) else None
+        if not isinstance(facts, dict):
+            raise CheckpointError(
+                f"{network.source}: a function was not asked about images of {size}x{size}"
+            )
+        label = file_name(known.get("label"), network.source)
+        return cls(label, network.input, network.output.channels, network.source, facts)
+
+    def identity(self, size: int) -> dict[str, str]:
+        """See `Teacher`."""
+        return self.facts
+
+    def answers(
+        self, store: PairStore, images: ImageSet, indices: Sequence[int]
+    ) -> Iterator[tuple[int, Tensor | None, Json]]:
+        """See `Teacher`; nobody may run it.
+
+        Raises:
+            DataError: An answer is missing.
+        """
+        for index in indices:
+            raise DataError(
+                f"{store.folder} has no answer to {images.files[index]} and {len(indices) - 1} "
+                f"others, and the function of {self.source} is not run again\n"
+                "  Put the folder of answers back, or train the supernet again."
+            )
+        return iter(())
+
+
+def _say_missing(split: str, images: ImageSet, asked: Asked) -> None:
+    for index, error in list(asked.errors.items())[:1]:
+        logger.warning(
+            "%d of %d images of the %s split have no answer and are left out, such as %s: %s",
+            len(asked.errors), len(images), split, images.files[index].name, error,
+        )  # fmt: skip
+
+
+def answered(teacher: Network, options: SupernetOptions, root: Path, splits: Splits) -> Splits:
+    """Ask a function about all images of a run, and give its network the answers held out.
+
+    Args:
+        teacher: Of `load_teacher`; changed in place.
+        options: Of the run.
+        root: Folder of stores.
+        splits: The run's lists.
+
+    Returns:
+        The lists without the images that have no answer.
+    """
+    data = options.data
+    asker = FunctionTeacher(
+        load_function(options.teacher, teacher.input, teacher.output), options.teacher
+    )
+    sizes = {"train": data.load_size, "search": data.whole_size, "test": data.whole_size}
+    identities: dict[str, dict[str, str]] = {}
+    kept: dict[str, Tensor] = {}
+    for split, size in sizes.items():
+        if not splits.inputs(split, data.direction):
+            continue
+        images = load_split(data, split, size, splits).inputs
+        asked = ask(root, asker, images)
+        identities[str(size)] = agreed(partial(asker.identity, size))
+        splits = splits.without(split, data.direction, asked.errors.keys())
+        _say_missing(split, images, asked)
+        if split != "train":
+            digests = [d for i, d in enumerate(asked.digests) if i not in asked.errors]
+            found = asked.store.take(digests)
+            kept |= {d: found.take([place])[0] for place, d in enumerate(digests)}
+    teacher.module = AnswerBook.of(kept, teacher.output.channels).eval()
+    teacher.description = {"answers": {"label": asker.label, "identities": identities}}
+    return splits
