@@ -22,15 +22,18 @@ from torch import Tensor
 
 from gancompress.checkpoint.answers import AnswerBook
 from gancompress.checkpoint.network import load_network
-from gancompress.config import TeacherSource, build
-from gancompress.data import RGB, ImageSet, list_images, to_float
+from gancompress.config import CheckOptions, SupernetOptions, TeacherSource, build
+from gancompress.data import RGB, ImageSet, list_images, make_splits, to_float
 from gancompress.data.hashing import pixel_digest
 from gancompress.errors import ConfigError, DataError
 from gancompress.pipeline.compression import compress
 from gancompress.pipeline.derive import derive_compression
+from gancompress.training.answered import answered
 from gancompress.training.asking import FunctionTeacher
+from gancompress.training.faults import fault, faults, shift_of
 from gancompress.training.functions import function_kind, load_function
 from gancompress.training.pairs import Asked, ask
+from gancompress.training.student import load_teacher
 
 SIZE = 32
 PROBES = 3  # two images, the first of them twice
@@ -346,6 +349,77 @@ def test_finished_pairs_are_found_by_name_and_never_mixed_up(
     assert "holds no answer named 01" in errors[2]
 
 
+# -- bad pairs ----------------------------------------------------------------------------------
+
+
+def moved(image: Tensor, down: int, right: int) -> Tensor:
+    return torch.roll(image, (down, right), (1, 2))
+
+
+def test_what_is_wrong_with_an_answer_is_found(images: ImageSet) -> None:
+    image = torch.from_numpy(picture(3, 64)).permute(2, 0, 1)
+    checks = CheckOptions(shift=4, unchanged=1.5)
+    wanted = {
+        "unchanged": (image, "unchanged"),
+        "nearly": (image ^ 1, "unchanged"),
+        "black": (torch.zeros_like(image), "flat"),
+        "negative": (255 - image, None),
+        "a little moved": (moved(255 - image, 2, -3), None),
+        "far moved": (moved(255 - image, -6, 9), "shifted"),
+        "another": (torch.from_numpy(picture(9, 64)).permute(2, 0, 1), None),
+    }
+    found = {name: fault(image, answer, checks) for name, (answer, _) in wanted.items()}
+    assert found == {name: reason for name, (_, reason) in wanted.items()}
+    lenient = CheckOptions(unchanged=0, flat=0, shift=None)
+    assert all(fault(image, answer, lenient) is None for answer, _ in wanted.values())
+    flat = torch.full_like(image, 7)
+    assert fault(flat, 255 - flat, checks) is None  # there is nothing to see in the input either
+
+
+def test_a_shift_is_measured_to_the_pixel() -> None:
+    image = torch.from_numpy(picture(5, 64)).permute(2, 0, 1).float().mean(0)
+    for down, right in ((0, 0), (3, -5), (-11, 7)):
+        found = shift_of(image, 2 * torch.roll(image, (down, right), (0, 1)) + 9)
+        assert found[:2] == (down, right)
+        assert found[2] > 0.3
+
+
+def test_the_very_same_answer_to_several_images_is_left_out(images: ImageSet) -> None:
+    inputs = [images[index] for index in range(10)]
+    safety = 255 - images[15]
+    answers = [safety if index in (2, 5, 6) else 255 - inputs[index] for index in range(10)]
+    found = faults(inputs, answers, (RGB, RGB), CheckOptions())
+    assert found == {2: "alike", 5: "alike", 6: "alike"}
+    assert not faults(inputs, answers, (RGB, RGB), CheckOptions(alike=0.5))
+    answers[2] = 255 - inputs[2]
+    assert not faults(inputs, answers, (RGB, RGB), CheckOptions())
+
+
+def lazy(image: Image.Image) -> Image.Image:
+    return image if image.getpixel((0, 0)) in PICKED else ImageOps.invert(image)
+
+
+def test_bad_pairs_are_counted_shown_and_left_out_of_the_lists(
+    images: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    PICKED[:] = [tuple(images[index][:, 0, 0].tolist()) for index in (4, 7, 8)]
+    data = {"root": str(tmp_path / "photos"), "mode": "unpaired", "load_size": 32, "crop_size": 32}
+    source = {"weights": here("lazy")}
+    raw = {"run": str(tmp_path / "run"), "data": data, "teacher": source,
+           "schedule": {"num_images": 2}}  # fmt: skip
+    options = build(SupernetOptions, raw, "supernet")
+    splits, network = make_splits(options.data), load_teacher(options.teacher)
+    kept = answered(network, options, tmp_path / "pairs", splits)
+    before, after = (
+        {image.name for split in ("train", "search") for image in lists.inputs(split, "AtoB")}
+        for lists in (splits, kept)
+    )
+    assert before - after == {f"trainA/0{index}.png" for index in (4, 7, 8)}
+    assert "3 unchanged" in caplog.text or "2 unchanged" in caplog.text
+    assert list((tmp_path / "run" / "samples").glob("left_out_*.png"))
+    assert len(network.module.outputs) == len(kept.inputs("search", "AtoB"))
+
+
 # -- what is left of it -------------------------------------------------------------------------
 
 
@@ -358,6 +432,7 @@ def test_a_book_answers_what_it_knows_and_nothing_else(images: ImageSet) -> None
         book(to_float(images[2][None]))
 
 
+@pytest.mark.slow  # all stages
 def test_a_function_is_compressed_to_an_onnx_file(images: ImageSet, tmp_path: Path) -> None:
     CALLS.clear()
     for index in range(3):

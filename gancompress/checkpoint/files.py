@@ -133,25 +133,15 @@ def load_pickle(path: Path) -> Any:
         raise CheckpointError(f"no weights {path}") from None
     except Exception as error:  # unpickling damaged bytes raises many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason or "TorchScript" in reason:
-            reason = _why_unread(path, str(error))  # torch advises to run what is in the file
+        if "weights_only" in str(error) or "Weights only" in reason:
+            reason = _why_unread(str(error))  # torch advises to run what is in the file
         raise CheckpointError(f"{path}: not a readable checkpoint of tensors: {reason}") from None
     _refuse_inflated_tensors(content, path)
     return content
 
 
-def _why_unread(path: Path, said: str) -> str:
-    """What a file of PyTorch's holds instead of tensors."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            is_program = any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        is_program = False
-    if is_program:
-        return (
-            "a TorchScript program, which is code\n"
-            "  Save its tensors alone: torch.save(torch.jit.load(FILE).state_dict(), 'net.pth')."
-        )
+def _why_unread(said: str) -> str:
+    """What a file holds instead of tensors, by PyTorch's error."""
     found = re.search(r"GLOBAL ([\w.]+)", said)
     if found is None:
         return "damaged, or with objects that only code in the file could make"
@@ -183,6 +173,11 @@ def _refuse_inflated_archive(path: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
     _refuse_many(len(parts) - OTHER_PARTS, path)
+    if any(part.filename.endswith("/constants.pkl") for part in parts):
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint of tensors: a TorchScript program, which is code\n"
+            "  Save its tensors alone: torch.save(torch.jit.load(FILE).state_dict(), 'net.pth')."
+        )
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
         raise CheckpointError(
             f"{path}: its parts are compressed, which PyTorch never does\n"

@@ -12,6 +12,7 @@ from gancompress.config.reading import read_json, read_yaml
 from gancompress.config.schema import (
     AffineOptions,
     AugmentOptions,
+    CheckOptions,
     CompressOptions,
     DataOptions,
     DiscriminatorOptions,
@@ -38,6 +39,7 @@ from gancompress.config.schema import (
 __all__ = [
     "AffineOptions",
     "AugmentOptions",
+    "CheckOptions",
     "CompressOptions",
     "DataOptions",
     "DiscriminatorOptions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainValidator,
     SerializeAsAny,
     model_validator,
 )
@@ -310,14 +312,16 @@ class TeacherOptions(Section):
     start_from: Path | None = None  # a trained teacher whose weights this one continues
 
 
-def _teacher(value: Any) -> Any:
+def _teacher(value: Any) -> Path | str | None:
     """A function as text, anything else as a path."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, Path):
         return value
+    if not isinstance(value, str):
+        raise ValueError("Input is not a path or a function")  # as pydantic says it
     places = [key for key in ("{input}", "{output}") if key in value]
     if len(places) == 1:
         raise ConfigError(f"teacher.weights: a command needs {{input}} and {{output}}: '{value}'")
-    is_named = FACTORY.fullmatch(value) and not Path(value).exists()
+    is_named = FACTORY.fullmatch(value) and not os.path.exists(value)
     if places or is_named or re.match(r"https?://", value):
         return value
     return Path(value)
@@ -334,6 +338,16 @@ class CallOptions(Section):
     max_calls: Size | None = None  # of one start, those that fail included
 
 
+class CheckOptions(Section):
+    """Which answers of a function are left out, as nothing can be learnt from them."""
+
+    unchanged: Weight = 1.0  # levels of 255 that they differ from the input, on average; 0: none is
+    flat: Weight = 2.0  # levels of standard deviation, where the input has more
+    shift: Annotated[int, Field(ge=0)] | None = 8  # pixels against the input, at most
+    # share of a split's images, three at least, that may have the very same answer
+    alike: Share = 0.02
+
+
 class TeacherSource(Section):
     """Where the teacher of a distillation comes from: `weights`, `module`, or both.
 
@@ -346,7 +360,7 @@ class TeacherSource(Section):
     `http://...` that answers a POST.
     """
 
-    weights: Annotated[Path | str | None, BeforeValidator(_teacher)] = None
+    weights: Annotated[Path | str | None, PlainValidator(_teacher)] = None
     module: str | None = None
     discriminator: Path | None = None  # reused by the student where given or found in the run
     norm: Literal["instance", "batch", "none"] | None = None  # where tensors cannot tell
@@ -354,6 +368,7 @@ class TeacherSource(Section):
     # of a function: a new version is asked about all images again
     version: str | None = None
     calls: CallOptions = CallOptions()
+    checks: CheckOptions = CheckOptions()
     # answers of another size are resized, or cropped to a square before, or count as failures
     other_size: Literal["resize", "crop", "refuse"] = "resize"
 

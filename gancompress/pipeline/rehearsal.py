@@ -14,6 +14,7 @@ from gancompress.checkpoint.run import RunFolder, planned_splits
 from gancompress.config import CompressOptions, LogOptions, SupernetOptions, TeacherOptions
 from gancompress.distributed import choose_device
 from gancompress.search.plan import open_evaluator, plan_search
+from gancompress.training.functions import function_kind
 from gancompress.training.stages import PAIRS, train_supernet, train_teacher
 
 NUM_STEPS = 3
@@ -51,8 +52,10 @@ def rehearse(
             source = supernet.teacher.model_copy(update={"weights": short.run})
             supernet = supernet.model_copy(update={"teacher": source})
         if not RunFolder(supernet.run).is_done:
-            pairs = supernet.teacher.pairs or supernet.run.parent / PAIRS  # none is asked for twice
-            source = supernet.teacher.model_copy(update={"pairs": pairs})
+            source = supernet.teacher
+            if function_kind(source) is not None:  # what it answers here is not asked for again
+                pairs = source.pairs or supernet.run.parent / PAIRS
+                source = source.model_copy(update={"pairs": pairs})
             supernet = _shortened(supernet, folder / "supernet")
             supernet = supernet.model_copy(update={"teacher": source})
             train_supernet(supernet, device, trusted)

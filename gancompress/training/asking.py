@@ -10,26 +10,22 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ImageOps
 from torch import Tensor
 
-from gancompress.checkpoint.answers import AnswerBook
 from gancompress.checkpoint.files import Json
-from gancompress.checkpoint.network import Network
-from gancompress.config import SupernetOptions, TeacherSource
-from gancompress.data import ImageKind, ImageSet, Splits, load_split
+from gancompress.config import TeacherSource
+from gancompress.data import ImageKind, ImageSet
 from gancompress.data.hashing import pixel_digest
 from gancompress.data.image_kinds import Planes
 from gancompress.distributed import agreed, rank
-from gancompress.errors import CheckpointError, ConfigError, DataError, GanCompressError
-from gancompress.paths import file_name
+from gancompress.errors import ConfigError, DataError, GanCompressError
 from gancompress.progress import Progress
-from gancompress.training.functions import CallError, Function, Question, load_function
-from gancompress.training.pairs import Asked, PairStore, ask, probe_images
+from gancompress.training.functions import CallError, Function, Question
+from gancompress.training.pairs import PairStore, probe_images
 
 logger = logging.getLogger(__name__)
 MAX_IN_A_ROW = 5  # images without an answer, before the function is left alone
@@ -257,103 +253,3 @@ class FunctionTeacher:
         if new:
             store.add(digests[0], first, name=f"{PROBE} 0")
             store.add(digests[1], self._must(probes[1]), name=f"{PROBE} 1")
-
-
-@dataclass(frozen=True)
-class KnownFunction:
-    """A function whose store is known, and which is not asked any more, see `Teacher`.
-
-    Attributes:
-        label: As the function's.
-        taken: As the function's.
-        channels: As the function's.
-        source: Of the facts.
-        facts: Its identity.
-    """
-
-    label: str
-    taken: ImageKind
-    channels: int
-    source: str
-    facts: dict[str, str]
-
-    @classmethod
-    def of(cls, network: Network, size: int) -> KnownFunction:
-        """That of a file of answers.
-
-        Raises:
-            CheckpointError: The file does not say what is known of it.
-        """
-        known = network.description["answers"]
-        sizes = known.get("identities") if isinstance(known, dict) else None
-        facts = sizes.get(str(size)) if isinstance(sizes, dict) else None
-        if not isinstance(facts, dict):
-            raise CheckpointError(
-                f"{network.source}: a function was not asked about images of {size}x{size}"
-            )
-        label = file_name(known.get("label"), network.source)
-        return cls(label, network.input, network.output.channels, network.source, facts)
-
-    def identity(self, size: int) -> dict[str, str]:
-        """See `Teacher`."""
-        return self.facts
-
-    def answers(
-        self, store: PairStore, images: ImageSet, indices: Sequence[int]
-    ) -> Iterator[tuple[int, Tensor | None, Json]]:
-        """See `Teacher`; nobody may run it.
-
-        Raises:
-            DataError: An answer is missing.
-        """
-        for index in indices:
-            raise DataError(
-                f"{store.folder} has no answer to {images.files[index]} and {len(indices) - 1} "
-                f"others, and the function of {self.source} is not run again\n"
-                "  Put the folder of answers back, or train the supernet again."
-            )
-        return iter(())
-
-
-def _say_missing(split: str, images: ImageSet, asked: Asked) -> None:
-    for index, error in list(asked.errors.items())[:1]:
-        logger.warning(
-            "%d of %d images of the %s split have no answer and are left out, such as %s: %s",
-            len(asked.errors), len(images), split, images.files[index].name, error,
-        )  # fmt: skip
-
-
-def answered(teacher: Network, options: SupernetOptions, root: Path, splits: Splits) -> Splits:
-    """Ask a function about all images of a run, and give its network the answers held out.
-
-    Args:
-        teacher: Of `load_teacher`; changed in place.
-        options: Of the run.
-        root: Folder of stores.
-        splits: The run's lists.
-
-    Returns:
-        The lists without the images that have no answer.
-    """
-    data = options.data
-    asker = FunctionTeacher(
-        load_function(options.teacher, teacher.input, teacher.output), options.teacher
-    )
-    sizes = {"train": data.load_size, "search": data.whole_size, "test": data.whole_size}
-    identities: dict[str, dict[str, str]] = {}
-    kept: dict[str, Tensor] = {}
-    for split, size in sizes.items():
-        if not splits.inputs(split, data.direction):
-            continue
-        images = load_split(data, split, size, splits).inputs
-        asked = ask(root, asker, images)
-        identities[str(size)] = agreed(partial(asker.identity, size))
-        splits = splits.without(split, data.direction, asked.errors.keys())
-        _say_missing(split, images, asked)
-        if split != "train":
-            digests = [d for i, d in enumerate(asked.digests) if i not in asked.errors]
-            found = asked.store.take(digests)
-            kept |= {d: found.take([place])[0] for place, d in enumerate(digests)}
-    teacher.module = AnswerBook.of(kept, teacher.output.channels).eval()
-    teacher.description = {"answers": {"label": asker.label, "identities": identities}}
-    return splits

@@ -48,7 +48,7 @@ from gancompress.distributed import agreed, choose_device, rank
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.losses.terms import needs
 from gancompress.models import GENERATORS
-from gancompress.training.asking import KnownFunction, answered
+from gancompress.training.answered import KnownFunction, answered
 from gancompress.training.distill import DistillTask, Recipe
 from gancompress.training.loop import Trainer, claimed
 from gancompress.training.networks import Student, SubnetStudent, WholeView
