@@ -11,8 +11,8 @@ from helpers import picture, write_image
 from torch import Tensor, nn
 
 from gancompress.data import ImageSet, image_kind, list_images, to_float, to_uint8
-from gancompress.training import pairs
 from gancompress.training.pairs import PaddedTeacher, probe_images, teacher_pairs
+from gancompress.training.store import PairStore
 from runs import Crash
 
 CPU = torch.device("cpu")
@@ -130,16 +130,16 @@ def test_a_crash_loses_one_answer(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher, root = Counting(), tmp_path / "pairs"
-    add = pairs.PairStore.add
+    add = PairStore.add
     alone = PaddedTeacher(teacher.eval(), 4, CPU, "fp32", channels=3, batch=1)
 
-    def crashing(store: pairs.PairStore, digest: str, output: Tensor, **facts: object) -> None:
+    def crashing(store: PairStore, digest: str, output: Tensor, **facts: object) -> None:
         add(store, digest, output, **facts)
         if facts["name"] == images.files[3].name:
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(pairs.PairStore, "add", crashing)
+        patch.setattr(PairStore, "add", crashing)
         with pytest.raises(Crash):
             teacher_pairs(root, alone, images)
     outputs = manifest(root).with_name("outputs.bin")

@@ -22,8 +22,9 @@ from gancompress.paths import file_name
 from gancompress.training.asking import FunctionTeacher
 from gancompress.training.faults import faults
 from gancompress.training.functions import load_function
-from gancompress.training.pairs import Asked, PairStore, ask
+from gancompress.training.pairs import Asked, ask
 from gancompress.training.sheets import sheet
+from gancompress.training.store import PairStore
 
 logger = logging.getLogger(__name__)
 MAX_SHOWN = 64  # pairs of a sheet

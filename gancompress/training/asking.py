@@ -25,7 +25,8 @@ from gancompress.distributed import agreed, rank
 from gancompress.errors import ConfigError, DataError, GanCompressError
 from gancompress.progress import Progress
 from gancompress.training.functions import CallError, Function, Question
-from gancompress.training.pairs import PairStore, probe_images
+from gancompress.training.pairs import probe_images
+from gancompress.training.store import PairStore
 
 logger = logging.getLogger(__name__)
 MAX_IN_A_ROW = 5  # images without an answer, before the function is left alone
