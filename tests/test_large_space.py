@@ -23,12 +23,15 @@ SIDE = 64
 
 @pytest.fixture(scope="module")
 def net() -> Supernet:
-    """Nine blocks of their own: eight widths, all depths, all kernels."""
+    """Nine blocks of their own: eight widths, all depths, all kernels, three resolutions."""
     options = {"name": "resnet_9blocks", "input_nc": 3, "output_nc": 3, "ngf": 8}
     generator = build_generator(GeneratorOptions.model_validate(options)).eval()
     widths, depths = ([n / count for n in range(1, count + 1)] for count in (8, 9))
     example = torch.empty(1, 3, SIDE, SIDE)
-    return Supernet(generator, example, widths, 1, depths=depths, kernels=(1, 3, 5, 7))
+    return Supernet(
+        generator, example, widths, 1, depths=depths, kernels=(1, 3, 5, 7),
+        resolutions=(0.5, 0.75, 1.0),
+    )  # fmt: skip
 
 
 def assert_canonical(space: SearchSpace, genomes: Genomes) -> None:
@@ -37,7 +40,7 @@ def assert_canonical(space: SearchSpace, genomes: Genomes) -> None:
 
 
 def test_its_subnets_are_counted_exactly(net: Supernet) -> None:
-    outside = 8**5 * 4**2  # widths of what is in no block, the two kernels of 7x7
+    outside = 3 * 8**5 * 4**2  # resolutions, widths in no block, the two kernels of 7x7
     block = 8 * 2 * 2  # a width, two kernels of 3x3
     assert net.space.distinct == outside * sum(block**depth for depth in range(1, 10))
     assert net.space.distinct > 10**19

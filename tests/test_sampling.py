@@ -175,7 +175,8 @@ def test_training_resumes_bit_for_bit_in_every_phase(
     sets = (
         *("teacher.module=test_sampling:tiny_blocks", "student.widths=[0.5, 1.0]"),
         *("student.divisor=1", "student.depths=[0.5, 1.0]", "student.kernels=[3, 7]"),
-        *("sampling.phases={kernel: 0.2, depth: 0.4, width: 0.6}", "log.checkpoint_every=2"),
+        *("student.resolutions=[0.5, 1.0]", "data.load_size=40", "log.checkpoint_every=2"),
+        "sampling.phases={kernel: 0.2, depth: 0.4, width: 0.6, resolution: 0.8}",
         *("schedule.num_images=10", "schedule.num_images_decay=0"),
         *("loss.lambda_gan=0", "loss.lambda_distill=0"),
     )
@@ -190,8 +191,10 @@ def test_training_resumes_bit_for_bit_in_every_phase(
     monkeypatch.setattr(SubnetSampler, "__call__", note)
     train_supernet(supernet_options(root, tmp_path / "whole", None, *sets), CPU)
     whole = drawn.copy()
-    smallest = ["4_d2_k7_k7", "4_d2_k3_k3", "4_d1_k3_k3", "2_d1_k3_k3", "2_d1_k3_k3"]
-    assert [str(subnets[-1]) for subnets in whole] == smallest
+    assert [str(subnets[-1]) for subnets in whole] == [
+        *("4_d2_k7_k7_r100", "4_d2_k3_k3_r100", "4_d1_k3_k3_r100"),
+        *("2_d1_k3_k3_r100", "2_d1_k3_k3_r50"),
+    ]
     assert [len(subnets) for subnets in whole] == [1, 3, 3, 3, 3]
     drawn.clear()
     options = supernet_options(root, tmp_path / "pieces", None, *sets)

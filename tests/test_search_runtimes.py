@@ -198,7 +198,7 @@ def test_a_runtime_that_cannot_do_it_is_refused(net: Supernet) -> None:
     with pytest.raises(ConfigError, match="statistics of batch norms are calibrated"):
         compile_subnets(work(make_net(nn.BatchNorm2d)), "onnxruntime", "float32")
     for name, precision in (("onnxruntime", "float32"), ("auto", "bfloat16")):
-        with pytest.raises(ConfigError, match="its kernels are elastic"):
+        with pytest.raises(ConfigError, match="its kernels or resolutions are elastic"):
             compile_subnets(work(make_net(kernels=(3, 7))), name, precision)
     with pytest.raises(ConfigError, match="runs on the CPU, and this search on cuda"):
         compile_subnets(work(net, device=torch.device("cuda")), "onnxruntime", "float32")

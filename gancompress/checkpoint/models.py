@@ -23,7 +23,7 @@ from gancompress.checkpoint.run import read_splits
 from gancompress.config import DataOptions, build, read_json, read_yaml
 from gancompress.data import Splits, load_split, make_splits, spread, to_float
 from gancompress.elastic import calibrate as calibrate_norms
-from gancompress.elastic import calibrated
+from gancompress.elastic import calibrated, stride_at
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError
 from gancompress.hashes import check_listed, file_sha256
@@ -71,6 +71,7 @@ def load_model(
         else:
             network.module = net.extract(chosen).eval()
         network.description = describe_subnet(network.description, net, chosen)
+        network.stride = stride_at(network.stride, net.space.resolution(chosen))
         network.header = {**network.header, "subnet": str(chosen)}
     elif subnet is not None:
         raise ConfigError(f"{path} is not a supernet, so --subnet {subnet} has no effect")

@@ -31,6 +31,7 @@ from gancompress.config import DiscriminatorOptions, GeneratorOptions, build
 from gancompress.data import RGB, ImageKind, image_kind, kind_of_channels
 from gancompress.elastic import (
     DIMENSIONS,
+    FULL,
     Cut,
     Dimension,
     SearchSpace,
@@ -39,6 +40,7 @@ from gancompress.elastic import (
     Traced,
     fit,
     reduced_copy,
+    stride_at,
 )
 from gancompress.elastic.graph import empty_input
 from gancompress.errors import CheckpointError, ConfigError, SpaceError
@@ -52,6 +54,7 @@ WEIGHTS_NAMES = ("weights.safetensors", "latest_net_G.pth", "latest_net_G_A.pth"
 # parameters that a file may describe without holding a fair part of them
 MIN_REFUSED = 50_000_000
 MAX_RATIO = 100
+MAX_STRIDE = 4096  # of a generator that a file lets run at small shares of the image
 
 
 @dataclass
@@ -62,8 +65,9 @@ class Network:
         module: The generator, in evaluation mode.
         description: How to build it: `{"generator": {...}}` or `{"module": "package.module:name"}`,
             with `"dropped": [...]` where branches of that are left out (see `Supernet.extract`),
-            `"kernels": {...}` where kernels are smaller, and `"cuts"`, a list of such pairs, where
-            the result was then cut again; or `{"answers": {...}}`, what is known of a function.
+            `"kernels": {...}` where kernels are smaller, `"resolution"` in per cent where it runs
+            on a smaller image, and `"cuts"`, a list of such facts, where the result was then cut
+            again; or `{"answers": {...}}`, what is known of a function.
         stride: What H and W of its inputs must be multiples of.
         source: Where it came from.
         header: Whatever else its file says.
@@ -150,7 +154,7 @@ def _without_branches(network: Network) -> Network:
     """The network without what its description leaves out, and with kernels as small as there.
 
     Raises:
-        CheckpointError: There is no such branch or kernel.
+        CheckpointError: There is no such branch or kernel, or no image of that resolution.
     """
     later = network.description.get("cuts", [])
     if not isinstance(later, list) or not all(isinstance(facts, dict) for facts in later):
@@ -159,6 +163,11 @@ def _without_branches(network: Network) -> Network:
         cut = _read_cut(facts, network.source)
         if cut != Cut():
             network.module = reduced_copy(network.module, cut, network.example_shape).eval()
+            network.stride = stride_at(network.stride, cut.resolution)
+            if network.stride > MAX_STRIDE:
+                raise CheckpointError(
+                    f"{network.source}: sides of images would be multiples of {network.stride}"
+                )
     return network
 
 
@@ -169,7 +178,10 @@ def _read_cut(facts: Json, source: str) -> Cut:
     kernels = facts.get("kernels", {})
     if not isinstance(kernels, dict):
         raise CheckpointError(f"{source}: 'kernels' of its network is not a table of sides")
-    return Cut(frozenset(dropped), kernels)
+    resolution = facts.get("resolution", FULL)
+    if type(resolution) is not int or not 1 <= resolution <= FULL:
+        raise CheckpointError(f"{source}: 'resolution' of its network is not one in per cent")
+    return Cut(frozenset(dropped), kernels, resolution)
 
 
 def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
@@ -177,7 +189,9 @@ def describe_subnet(description: Json, net: Supernet, subnet: Subnet) -> Json:
     cut = net.cut(subnet)
     facts: Json = {"dropped": sorted(cut.dropped), "kernels": dict(cut.kernels)}
     facts = {key: value for key, value in facts.items() if value}
-    if facts and description.keys() & {"dropped", "kernels"}:
+    if cut.resolution != FULL:
+        facts["resolution"] = cut.resolution
+    if facts and description.keys() & {"dropped", "kernels", "resolution"}:
         return {**description, "cuts": [*description.get("cuts", []), facts]}
     return {**description, **facts}
 
@@ -520,7 +534,7 @@ def _whole_numbers(value: Any) -> Any:
 
 
 def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, Network]:
-    """A trained supernet from its run folder or file.
+    """A trained supernet from its run folder or file; its stride is one for all subnets.
 
     Args:
         path: The folder or file.
@@ -530,7 +544,9 @@ def load_supernet(path: Path, trusted: Collection[str] = ()) -> tuple[Supernet, 
         CheckpointError: The file is missing, damaged, or holds a plain generator.
     """
     network = load_network(path, trusted=trusted)
-    return as_supernet(network), network
+    net = as_supernet(network)
+    network.stride = net.stride(network.stride)
+    return net, network
 
 
 def as_supernet(network: Network) -> Supernet:
@@ -563,6 +579,7 @@ def _fits(dimension: Dimension, traced: Traced) -> bool:
     return (
         dimension.channels(dimension.full).items() <= sizes.items()
         and dimension.dropped(0) <= branches
+        and dimension.resolution(dimension.full) == FULL
         and all(
             layer in sides
             and side == sides[layer].side

@@ -399,6 +399,7 @@ class StudentOptions(Section):
     divisor: Channels = 8
     depths: tuple[float, ...] = (1.0,)  # fractions of every stage's residual blocks or U-Net levels
     kernels: tuple[Size, ...] = ()  # candidate sides; a convolution takes those that it has
+    resolutions: tuple[float, ...] = (1.0,)  # shares of the image's sides at which to run
     config_set: str | None = None  # a published search space instead of `widths`
     tie_blocks: bool = True  # residual blocks share widths in three groups, as config strings do
     inherit: bool = True

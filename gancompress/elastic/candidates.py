@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gancompress.elastic.branches import Needs, any_of
-from gancompress.elastic.dimensions import ALWAYS, Depth, Dimension, KernelSize, Uses, Width
+from gancompress.elastic.dimensions import (
+    ALWAYS,
+    FULL,
+    Depth,
+    Dimension,
+    KernelSize,
+    Resolution,
+    Uses,
+    Width,
+)
 from gancompress.elastic.parts import Group
 from gancompress.elastic.space import SearchSpace
 from gancompress.elastic.traced import Traced
@@ -122,6 +131,32 @@ def with_kernels(space: SearchSpace, traced: Traced, sides: Sequence[int]) -> Se
         known = sorted({side for kernel in traced.kernels for side in kernel.choices})
         raise SpaceError(f"kernels {tuple(sides)}: this generator can have {known or 'none'}")
     return replace(space, dimensions=(*space.dimensions, *found))
+
+
+def with_resolutions(space: SearchSpace, traced: Traced, shares: Sequence[float]) -> SearchSpace:
+    """A space with the share of the image's sides at which the generator runs.
+
+    Args:
+        space: All else.
+        traced: The generator.
+        shares: Candidates in (0, 1], to a hundredth.
+
+    Raises:
+        SpaceError: A share is out of range, or the generator is not one from an image to another of
+            its size.
+    """
+    choices = tuple(sorted({round(share * FULL) for share in shares}))
+    if not choices or not 1 <= choices[0] <= choices[-1] <= FULL:
+        raise SpaceError(f"resolutions are shares in [0.01, 1], not {tuple(shares)}")
+    if choices == (FULL,):
+        return space
+    (name, shape), *others = traced.inputs.items()
+    if others or len(shape) != 4 or traced.shapes(*shape[2:])["output"][2:] != shape[2:]:
+        raise SpaceError(
+            f"resolutions {tuple(shares)}: only a generator from one image to another of its size "
+            "can run on a smaller one"
+        )
+    return replace(space, dimensions=(*space.dimensions, Resolution((name,), FULL, choices)))
 
 
 def _uses(dimensions: Sequence[Dimension], needs: Needs) -> Uses:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.elastic.branches import ALWAYS, is_kept
+from gancompress.elastic.dimensions import FULL
 from gancompress.elastic.graph import Example
 from gancompress.elastic.parts import Parts
-from gancompress.elastic.space import Genomes, SearchSpace
+from gancompress.elastic.space import Genomes, SearchSpace, Structure
 from gancompress.elastic.trace import trace
 from gancompress.elastic.traced import Traced
 from gancompress.errors import SpaceError
@@ -24,6 +25,7 @@ Size = int | tuple[int, int]
 
 CHUNK = 8192  # rows worked on at a time: a column of them stays in the first-level cache
 LARGEST = np.iinfo(np.int64).max
+WHOLE = Structure()
 Terms = dict[tuple[int, ...], int]
 """A polynomial: positions of the multiplied genes in ascending order -> coefficient."""
 
@@ -119,10 +121,12 @@ class CostModel:
         return self._evaluate(self.byte_polynomial, genomes)
 
     def mac_polynomial(
-        self, size: Size, paper: bool = False, dropped: frozenset[str] = frozenset()
+        self, size: Size, paper: bool = False, structure: Structure = WHOLE
     ) -> Polynomial:
-        """See `macs`; of subnets that leave out these branches."""
-        height, width = (size, size) if isinstance(size, int) else size
+        """See `macs`; of subnets of this structure."""
+        sides = (size, size) if isinstance(size, int) else size
+        height, width = (side * structure.resolution // FULL for side in sides)
+        dropped = structure.dropped
 
         def count() -> Terms:
             traced, total = self.traced.reduced(dropped), dict[tuple[int, ...], int]()
@@ -138,8 +142,9 @@ class CostModel:
 
         return self._once(("macs", height, width, paper, dropped), count)
 
-    def parameter_polynomial(self, dropped: frozenset[str] = frozenset()) -> Polynomial:
-        """See `params`; of subnets that leave out these branches."""
+    def parameter_polynomial(self, structure: Structure = WHOLE) -> Polynomial:
+        """See `params`; of subnets of this structure."""
+        dropped = structure.dropped
 
         def count() -> Terms:
             total: Terms = {}
@@ -149,8 +154,9 @@ class CostModel:
 
         return self._once(("params", dropped), count)
 
-    def byte_polynomial(self, dropped: frozenset[str] = frozenset()) -> Polynomial:
-        """See `weight_bytes`; of subnets that leave out these branches."""
+    def byte_polynomial(self, structure: Structure = WHOLE) -> Polynomial:
+        """See `weight_bytes`; of subnets of this structure."""
+        dropped = structure.dropped
 
         def count() -> Terms:
             total: Terms = {}
@@ -166,7 +172,7 @@ class CostModel:
         return self._polynomials[key]
 
     def _evaluate(self, polynomial: Callable[..., Polynomial], genomes: Genomes) -> Genomes:
-        """The value for each row, by the polynomial of what it leaves out."""
+        """The value for each row, by the polynomial of its structure."""
         self.space.check_genomes(genomes)
         most = polynomial()([dimension.full for dimension in self.space.dimensions])
         if most > LARGEST:  # coefficients are natural numbers: no subnet costs more
@@ -174,9 +180,9 @@ class CostModel:
         result = np.empty(len(genomes), np.int64)
         for start in range(0, len(genomes), CHUNK):
             chunk, values = genomes[start : start + CHUNK], result[start : start + CHUNK]
-            for dropped, rows in self.space.structures(chunk):
+            for structure, rows in self.space.structures(chunk):
                 columns = list(np.ascontiguousarray(chunk[rows].T))
-                values[rows] = polynomial(dropped=dropped)(columns)
+                values[rows] = polynomial(structure)(columns)
         return result
 
     def _channels(self, parts: Parts) -> Terms:

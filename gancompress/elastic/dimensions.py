@@ -14,6 +14,8 @@ Uses: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
 all of which must be reached."""
 
 ALWAYS: Uses = ((),)
+FULL = 100
+"""The image's own resolution, in per cent of its sides."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Dimension:
     def kernels(self, value: int) -> dict[str, int]:
         """Sides of the kernels of convolutions; they are the value itself."""
         return {}
+
+    def resolution(self, value: int) -> int:
+        """At which share of the image's sides the generator runs, in per cent."""
+        return FULL
 
 
 @dataclass(frozen=True)
@@ -120,5 +126,28 @@ class KernelSize(Dimension):
         return dict.fromkeys(self.members, value)
 
 
-DIMENSIONS: dict[str, type[Dimension]] = {kind.kind: kind for kind in (Width, Depth, KernelSize)}
+@dataclass(frozen=True)
+class Resolution(Dimension):
+    """At which share of the image's sides the generator runs, in per cent; the member is its input.
+
+    Source: Cai et al., Once-for-All, ICLR 2020, section 3.1, there of the image itself; here the
+    image is made smaller before the generator and larger after it.
+    """
+
+    kind: ClassVar[str] = "resolution"
+    plural: ClassVar[str] = "resolutions"
+    letter: ClassVar[str] = "r"
+
+    def allowed(self, values: Any) -> Any:
+        """See `Dimension`; others would ask for images of other sides."""
+        return np.isin(values, [*self.choices, self.full])
+
+    def resolution(self, value: int) -> int:
+        """See `Dimension`."""
+        return value
+
+
+DIMENSIONS: dict[str, type[Dimension]] = {
+    kind.kind: kind for kind in (Width, Depth, KernelSize, Resolution)
+}
 """Kinds of dimensions by name."""

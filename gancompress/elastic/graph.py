@@ -27,11 +27,13 @@ class _Tracer(fx.Tracer):
 
     Args:
         inputs: Arguments of the forward that are symbolic; the others keep their defaults.
+        shallow: Leave all modules that the forward calls as they are.
     """
 
-    def __init__(self, inputs: Sequence[str]) -> None:
+    def __init__(self, inputs: Sequence[str], shallow: bool) -> None:
         super().__init__()
         self.inputs = inputs
+        self.shallow = shallow
         self.module_name = ""
 
     def create_args_for_root(
@@ -42,6 +44,10 @@ class _Tracer(fx.Tracer):
             return super().create_args_for_root(root_fn, is_module, concrete_args)
         given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.inputs}
         return lambda module: root_fn(module, **given), [self.root]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """See `fx.Tracer`."""
+        return self.shallow or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         before, self.module_name = self.module_name, self.path_of_module(m)
@@ -83,13 +89,16 @@ def _arguments(module: nn.Module) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
-def trace_graph(module: nn.Module, inputs: Iterable[str] = ()) -> fx.GraphModule:
+def trace_graph(
+    module: nn.Module, inputs: Iterable[str] = (), shallow: bool = False
+) -> fx.GraphModule:
     """Symbolic trace with `torch.nn` layers as leaves.
 
     Args:
         module: The module.
         inputs: Names of its inputs; all other arguments keep their defaults. By default those that
             have none.
+        shallow: Have all modules that the forward itself calls as leaves.
 
     Raises:
         TraceError: The forward cannot be traced (control flow that depends on values, say).
@@ -97,7 +106,7 @@ def trace_graph(module: nn.Module, inputs: Iterable[str] = ()) -> fx.GraphModule
     arguments = _arguments(module)
     needed = [name for name, p in arguments.items() if p.default is p.empty]
     chosen = list(inputs) or needed or list(arguments)[:1]
-    tracer = _Tracer(chosen if arguments else ())
+    tracer = _Tracer(chosen if arguments else (), shallow)
     try:
         graph = tracer.trace(module)
     except Exception as error:  # tracing runs the user's code: anything can be raised

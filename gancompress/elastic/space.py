@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gancompress.elastic.dimensions import ALWAYS, DIMENSIONS, Dimension, Width
+from gancompress.elastic.dimensions import ALWAYS, DIMENSIONS, FULL, Dimension, Width
 from gancompress.elastic.parts import Parts
 from gancompress.errors import SpaceError
 
@@ -22,6 +22,18 @@ Genomes: TypeAlias = npt.NDArray[np.int64]
 """Many subnets as one array: a row for each, with its value for each dimension."""
 
 _PART = re.compile(r"([a-z]?)(-?\d{1,18})")
+
+
+class Structure(NamedTuple):
+    """What of a subnet changes the graph and the sizes in it.
+
+    Attributes:
+        dropped: Branches that it leaves out.
+        resolution: Per cent of the image's sides at which the generator runs.
+    """
+
+    dropped: frozenset[str] = frozenset()
+    resolution: int = FULL
 
 
 @dataclass(frozen=True)
@@ -233,6 +245,22 @@ class SearchSpace:
             found |= dimension.kernels(value) if value else {}
         return found
 
+    def resolution(self, subnet: Subnet) -> int:
+        """Per cent of the image's sides at which a subnet runs the generator."""
+        self.check(subnet)
+        pairs = zip(subnet.values, self.dimensions, strict=True)
+        return min((dimension.resolution(value) for value, dimension in pairs), default=FULL)
+
+    def structure(self, subnet: Subnet) -> Structure:
+        """What of a subnet changes the graph and the sizes in it."""
+        return Structure(self.dropped(subnet), self.resolution(subnet))
+
+    @cached_property
+    def resolutions(self) -> tuple[int, ...]:
+        """All candidates of `resolution`."""
+        found = {d.resolution(value) for d in self.dimensions for value in d.choices} - {FULL}
+        return (*sorted(found), FULL)
+
     @cached_property
     def kernel_genes(self) -> dict[str, int]:
         """Position of the dimension that is the side of a convolution's kernel, by its name."""
@@ -332,11 +360,15 @@ class SearchSpace:
                 rows[:, gene] = np.where(self._is_used(gene, genomes), genomes[:, gene], 0)
         return rows
 
-    def structures(self, genomes: Genomes) -> Iterator[tuple[frozenset[str], Any]]:
-        """Subnets that leave the same branches out together: these branches, and which rows."""
-        deciding = [n for n, d in enumerate(self.dimensions) if d.dropped(d.least)]
+    def structures(self, genomes: Genomes) -> Iterator[tuple[Structure, Any]]:
+        """Subnets of one structure together: the structure, and which rows."""
+        deciding = [
+            n
+            for n, d in enumerate(self.dimensions)
+            if d.dropped(d.least) or d.resolution(d.least) != FULL
+        ]
         if not deciding:
-            yield frozenset(), slice(None)
+            yield Structure(), slice(None)
             return
         codes = np.zeros(len(genomes), np.int64)
         for gene in deciding:
@@ -345,7 +377,7 @@ class SearchSpace:
         for code in np.unique(codes):
             rows = np.flatnonzero(codes == code)
             values = genomes[rows[0]].tolist()
-            yield self.dropped(Subnet(tuple(values), self._letters)), rows
+            yield self.structure(Subnet(tuple(values), self._letters)), rows
 
     def count_channels(self, parts: Parts, genomes: Genomes) -> Genomes:
         """The length of a tensor's dimension for each of many subnets, (K,)."""

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import copy
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
+from gancompress.elastic.dimensions import FULL
+from gancompress.elastic.graph import (
+    Example,
+    Inputs,
+    call_with,
+    empty_inputs,
+    inputs_of,
+    trace_graph,
+)
 from gancompress.elastic.kernels import centre, crop_kernels
 from gancompress.elastic.layers import fit
 from gancompress.elastic.parts import narrow
@@ -25,10 +37,12 @@ class Cut:
     Attributes:
         dropped: Branches.
         kernels: Sides of kernels that are smaller than the generator's, by name of the layer.
+        resolution: Per cent of the image's sides at which the generator runs.
     """
 
     dropped: frozenset[str] = frozenset()
     kernels: Mapping[str, int] = field(default_factory=dict)
+    resolution: int = FULL
 
 
 def graph_module(root: nn.Module, traced: Traced, layers: Iterable[str] = ()) -> fx.GraphModule:
@@ -54,6 +68,44 @@ def graph_module(root: nn.Module, traced: Traced, layers: Iterable[str] = ()) ->
     return fx.GraphModule(root, graph)
 
 
+HOW: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
+"""How images are made smaller and larger; at one half it is the mean of four pixels."""
+
+
+def resampled(x: Tensor, sides: Iterable[int]) -> Tensor:
+    """Images (N, C, H, W) of another height and width, as `at_resolution` makes them."""
+    made: Tensor = F.interpolate(x, [*sides], **HOW)
+    return made
+
+
+def at_resolution(module: nn.Module, inputs: Iterable[str], resolution: int) -> nn.Module:
+    """A graph that runs a generator on a smaller image and enlarges what it makes.
+
+    Args:
+        module: The generator; the graph shares its modules, which stay of their classes.
+        inputs: Names of its inputs, the image first.
+        resolution: Per cent of the image's sides.
+    """
+    graph = trace_graph(module, inputs, shallow=True).graph
+    image, *_, output = graph.nodes
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    with graph.inserting_before(last.next):
+        sides = [graph.call_method("size", (image, dim)) for dim in (2, 3)]
+        scaled = [graph.call_function(operator.mul, (side, resolution)) for side in sides]
+        small = [graph.call_function(operator.floordiv, (side, FULL)) for side in scaled]
+        shrunk = graph.call_function(F.interpolate, (image, small), HOW)
+    image.replace_all_uses_with(shrunk, lambda user: user not in (*sides, shrunk))
+    with graph.inserting_before(output):
+        output.args = (graph.call_function(F.interpolate, (output.args[0], sides), HOW),)
+    graph._tracer_cls = None  # see `graph_module`
+    return fx.GraphModule(module, graph).train(module.training)
+
+
+def stride_at(stride: int, resolution: int) -> int:
+    """What H and W must be multiples of, so that this share of them is a multiple of `stride`."""
+    return stride * FULL // math.gcd(resolution, stride * FULL)
+
+
 def reduce_module(
     generator: nn.Module,
     traced: Traced,
@@ -61,7 +113,7 @@ def reduce_module(
     tensors: Mapping[str, Tensor],
     inputs: Inputs,
 ) -> nn.Module:
-    """A copy of a generator without some branches and with smaller kernels, with these tensors.
+    """A copy of a generator without some branches, with smaller kernels, on smaller images.
 
     It is of the generator's own class where every branch is a module of an `nn.Sequential` that can
     be taken out: a ResNet of nine blocks without its last three is one of six. A class may do in
@@ -71,10 +123,22 @@ def reduce_module(
     Args:
         generator: At full width.
         traced: Its channels.
-        cut: What is left out, and which kernels are smaller.
+        cut: What is left out, which kernels are smaller, and the resolution.
         tensors: Parameters and buffers of what is left, by their names in the generator.
         inputs: Shapes of inputs that it accepts.
     """
+    small = _reduced(generator, traced, cut, tensors, inputs)
+    return small if cut.resolution == FULL else at_resolution(small, inputs, cut.resolution)
+
+
+def _reduced(
+    generator: nn.Module,
+    traced: Traced,
+    cut: Cut,
+    tensors: Mapping[str, Tensor],
+    inputs: Inputs,
+) -> nn.Module:
+    """The same at the image's own resolution."""
     dropped = cut.dropped
     whole = copy.deepcopy(generator)
     crop_kernels(whole, traced.kernels, cut.kernels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,24 +13,31 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from gancompress.elastic.branches import is_kept
-from gancompress.elastic.candidates import Tie, make_space, with_depths, with_kernels
+from gancompress.elastic.candidates import (
+    Tie,
+    make_space,
+    with_depths,
+    with_kernels,
+    with_resolutions,
+)
 from gancompress.elastic.costs import CostModel
+from gancompress.elastic.dimensions import FULL
 from gancompress.elastic.graph import with_batch
 from gancompress.elastic.kernels import centre
 from gancompress.elastic.layers import elastic_twin, fit
 from gancompress.elastic.parts import narrow
 from gancompress.elastic.space import SearchSpace, Subnet
-from gancompress.elastic.structure import Cut, graph_module, reduce_module
+from gancompress.elastic.structure import Cut, graph_module, reduce_module, resampled, stride_at
 from gancompress.elastic.trace import trace
 from gancompress.elastic.traced import Traced
 
 
 class Supernet(nn.Module):
-    """A generator whose widths, depth and kernels can be chosen at every call.
+    """A generator whose widths, depth, kernels and resolution can be chosen at every call.
 
     The generator stays an ordinary module; its parameters are this module's parameters. A subnet
     uses the first channels of every group, as views, so gradients reach the shared weights, and
-    runs without the branches that it leaves out.
+    runs without the branches that it leaves out, on the image or on a smaller one.
 
         net = Supernet(generator, torch.randn(1, 3, 256, 256))
         image = net(x, net.space.sample(random.Random(0)))
@@ -45,6 +53,7 @@ class Supernet(nn.Module):
         divisor: Candidates are rounded to multiples of this many channels.
         depths: Candidate fractions of every stage's branches, such as residual blocks.
         kernels: Candidate sides of kernels; a convolution takes those of which it has a centre.
+        resolutions: Candidate shares of the image's sides.
         ties: Groups that share a dimension of the space.
         space: A ready-made space in place of all these.
 
@@ -62,6 +71,7 @@ class Supernet(nn.Module):
         *,
         depths: Sequence[float] = (1.0,),
         kernels: Sequence[int] = (),
+        resolutions: Sequence[float] = (1.0,),
         ties: Sequence[Tie] = (),
         space: SearchSpace | None = None,
     ) -> None:
@@ -77,6 +87,7 @@ class Supernet(nn.Module):
             space = make_space(self.traced.groups, widths, divisor, ties)
             space = with_depths(space, self.traced, depths)
             space = with_kernels(space, self.traced, kernels)
+            space = with_resolutions(space, self.traced, resolutions)
         self.space = space
         self._graphs: dict[tuple[frozenset[str], tuple[str, ...]], fx.GraphModule] = {}
         self._twin = (
@@ -88,6 +99,10 @@ class Supernet(nn.Module):
         super().train(mode)
         self._twin[0].train(mode)
         return self
+
+    def stride(self, stride: int) -> int:
+        """What H and W of images for all subnets must be multiples of, by that of the generator."""
+        return math.lcm(*(stride_at(stride, share) for share in self.space.resolutions))
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -111,6 +126,21 @@ class Supernet(nn.Module):
         self, x: Tensor | Mapping[str, Tensor], subnet: Subnet, layers: tuple[str, ...] = ()
     ) -> Any:
         """The output; with layers (of a subnet that leaves something out) also theirs, by name."""
+        resolution = self.space.resolution(subnet)
+        if resolution == FULL:
+            return self._run_here(x, subnet, layers)
+        (image,) = x.values() if isinstance(x, Mapping) else (x,)
+        sides = image.shape[2:]
+        small = resampled(image, (side * resolution // FULL for side in sides))
+        result = self._run_here(small, subnet, layers)
+        if layers:
+            return resampled(result[0], sides), result[1]
+        return resampled(result, sides)
+
+    def _run_here(
+        self, x: Tensor | Mapping[str, Tensor], subnet: Subnet, layers: tuple[str, ...]
+    ) -> Any:
+        """The same at the size of x."""
         dropped, tensors = self.space.dropped(subnet), self.narrowed(subnet)
         if not dropped:
             return functional_call(self._twin[0], tensors, *_arguments(x))
@@ -128,7 +158,8 @@ class Supernet(nn.Module):
         """The output, and the activations of some layers (N, C, H, W) by module name.
 
         A layer that the subnet leaves out has none; instead of the sum of a branch that is left
-        out it is the value that the branch would have been added to.
+        out it is the value that the branch would have been added to. H and W are as small as the
+        subnet's resolution makes them.
         """
         layers = tuple(layers)
         if not layers:
@@ -178,7 +209,7 @@ class Supernet(nn.Module):
         full = {kernel.layer: kernel.side for kernel in self.traced.kernels}
         sides = self.space.kernels(subnet)
         smaller = {layer: side for layer, side in sides.items() if side != full[layer]}
-        return Cut(self.space.dropped(subnet), smaller)
+        return Cut(self.space.dropped(subnet), smaller, self.space.resolution(subnet))
 
     def extract(self, subnet: Subnet) -> nn.Module:
         """The subnet as an ordinary module that needs nothing of this package.
@@ -204,13 +235,13 @@ class Supernet(nn.Module):
             size: Side of a square image, or (height, width).
             paper: Count transposed convolutions at their output positions, as the papers do.
         """
-        dropped = self.space.dropped(subnet)
-        return int(self.costs.mac_polynomial(size, paper, dropped)(subnet.values))
+        structure = self.space.structure(subnet)
+        return int(self.costs.mac_polynomial(size, paper, structure)(subnet.values))
 
     def num_parameters(self, subnet: Subnet) -> int:
         """Number of parameters of a subnet."""
-        dropped = self.space.dropped(subnet)
-        return int(self.costs.parameter_polynomial(dropped)(subnet.values))
+        structure = self.space.structure(subnet)
+        return int(self.costs.parameter_polynomial(structure)(subnet.values))
 
 
 def _arguments(x: Tensor | Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from gancompress.elastic import Subnet, Supernet
+from gancompress.elastic import Depth, SearchSpace, Subnet, Supernet, Width
 from gancompress.elastic.parts import narrow
 from gancompress.errors import ExportError
 from gancompress.export.onnx import onnx_model
@@ -51,7 +51,7 @@ class OnnxSubnets:
         self.net, self.stride = net, stride
         self._widest: dict[frozenset[str], _Exported] = {}
         self._widest_without(frozenset())
-        self.slices = not net.space.kernel_genes and all(
+        self.slices = is_sliceable(net.space) and all(
             self._agrees(s) for s in (net.space.smallest(), _mixed(net))
         )
 
@@ -123,6 +123,11 @@ class OnnxSubnets:
             return False
         expected = self.net(x, subnet).numpy()
         return out.shape == expected.shape and bool(np.abs(out - expected).max() <= TOLERANCE)
+
+
+def is_sliceable(space: SearchSpace) -> bool:
+    """Whether subnets differ in nothing but what a slice can leave out."""
+    return all(isinstance(dimension, Width | Depth) for dimension in space.dimensions)
 
 
 @dataclass(frozen=True)

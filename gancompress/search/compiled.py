@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gancompress.elastic import Subnet, Supernet
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import ConfigError, ExportError
-from gancompress.export.subnets import OnnxSubnets
+from gancompress.export.subnets import OnnxSubnets, is_sliceable
 from gancompress.metrics.perceptual import Lpips
 from gancompress.runtimes import Run, Runtime, load_runtime
 from gancompress.search.quality import Quality
@@ -62,8 +62,8 @@ def obstacle(net: Supernet, device: torch.device) -> str | None:
         return f"it runs on the CPU, and this search on {device}"
     if norms_with_statistics(net.generator):
         return "the statistics of batch norms are calibrated for every subnet"
-    if net.space.kernel_genes:
-        return "its kernels are elastic, and exported models are sliced by channels alone"
+    if not is_sliceable(net.space):
+        return "its kernels or resolutions are elastic, and exported models are sliced by channels"
     return None
 
 
@@ -131,8 +131,9 @@ def compile_subnets(work: Workload, name: str, precision: str) -> CompiledSubnet
     """The subnets in a runtime, or None for eager PyTorch.
 
     `auto` is ONNX Runtime wherever that is known to give the same images: on the CPU, without
-    elastic kernels or norms whose statistics depend on the subnet, and if slices of the exported
-    supernet agree with eager. It is the same on every machine, so that their trials go together.
+    elastic kernels, resolutions or norms whose statistics depend on the subnet, and if slices of
+    the exported supernet agree with eager. It is the same on every machine, so that their trials
+    go together.
 
     Args:
         work: What is evaluated.

@@ -8,12 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gancompress.checkpoint.files import Json
 from gancompress.checkpoint.network import describe_space
 from gancompress.data import Generator
-from gancompress.elastic import Subnet, Supernet, Traced, calibrate, capture, ready_subnet, trace
+from gancompress.elastic import (
+    FULL,
+    Subnet,
+    Supernet,
+    Traced,
+    calibrate,
+    capture,
+    ready_subnet,
+    trace,
+)
 from gancompress.errors import ConfigError
 from gancompress.losses.terms import View
 
@@ -31,8 +41,9 @@ class SubnetView(View):
         return self.subnet == self.net.space.largest()
 
     def __call__(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `View`."""
-        return self.net.with_features(x, self.subnet, layers)
+        """See `View`; activations of a smaller image are as large as those of the whole one."""
+        image, found = self.net.with_features(x, self.subnet, layers)
+        return image, _enlarged(found, self.net.space.resolution(self.subnet))
 
     def narrow(self, weight: Tensor, layer: str) -> Tensor:
         """See `View`."""
@@ -40,17 +51,32 @@ class SubnetView(View):
         return parts.narrow(weight, 1, self.net.space.channels(self.subnet))
 
 
+def _enlarged(features: dict[str, Tensor], resolution: int) -> dict[str, Tensor]:
+    """Activations (N, C, H, W) at a resolution in per cent as large as those of the whole image.
+
+    By nearest neighbours: the gradient of a squared distance is that to the mean of what lies
+    around each position.
+    """
+    if resolution == FULL:
+        return features
+    return {
+        name: F.interpolate(x, [side * FULL // resolution for side in x.shape[2:]], mode="nearest")
+        for name, x in features.items()
+    }
+
+
 @dataclass(frozen=True)
 class WholeView(View):
-    """All of a generator."""
+    """All of a generator, which runs at a resolution in per cent."""
 
     generator: nn.Module
+    resolution: int = FULL
 
     def __call__(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """See `View`."""
         with capture(self.generator, layers) as features:
             image = self.generator(x)
-        return image, features
+        return image, _enlarged(features, self.resolution)
 
     def narrow(self, weight: Tensor, layer: str) -> Tensor:
         """See `View`."""

@@ -334,7 +334,7 @@ def finetune(
         judge = None
         if _wants_judge(options.loss):
             judge = load_discriminator(RunFolder(options.supernet).discriminator)
-        view = WholeView(student.net)
+        view = WholeView(student.net, net.space.resolution(subnet))
         recipe = Recipe(
             options.loss, lambda *_: [view], 0.0, options.schedule, options.log.num_samples
         )

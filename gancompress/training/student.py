@@ -39,6 +39,7 @@ from gancompress.elastic import (
     trace,
     with_depths,
     with_kernels,
+    with_resolutions,
 )
 from gancompress.errors import CheckpointError, ConfigError, TraceError
 from gancompress.losses.terms import TERMS, term_weights
@@ -166,7 +167,7 @@ def make_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     example = example_shape(teacher.input.channels, stride)
     net = Supernet(generator, torch.empty(example), space=_space(options, generator, example))
     description = {"generator": section.model_dump(mode="json")}
-    return SupernetStudent(net, description, stride, source, False, example)
+    return SupernetStudent(net, description, net.stride(stride), source, False, example)
 
 
 def _sorted_copy(teacher: Network) -> nn.Module:
@@ -193,7 +194,7 @@ def _same_student(options: StudentOptions, teacher: Network) -> SupernetStudent:
     generator.requires_grad_(True)
     net = Supernet(generator, torch.empty(teacher.example_shape), space=space)
     return SupernetStudent(
-        net, teacher.description, teacher.stride, sorted_teacher, options.inherit,
+        net, teacher.description, net.stride(teacher.stride), sorted_teacher, options.inherit,
         teacher.example_shape,
     )  # fmt: skip
 
@@ -229,7 +230,8 @@ def _space(
 ) -> SearchSpace:
     traced = traced or trace(generator, example_shape)
     space = with_depths(_widths(options, generator, traced.groups), traced, options.depths)
-    return with_kernels(space, traced, options.kernels)
+    space = with_kernels(space, traced, options.kernels)
+    return with_resolutions(space, traced, options.resolutions)
 
 
 def _widths(options: StudentOptions, generator: nn.Module, groups: Sequence[Group]) -> SearchSpace:
