@@ -178,11 +178,13 @@ class CostModel:
         if most > LARGEST:  # coefficients are natural numbers: no subnet costs more
             raise SpaceError(f"a cost of up to {most:.3g} exceeds 64 bits: take a smaller image")
         result = np.empty(len(genomes), np.int64)
-        for start in range(0, len(genomes), CHUNK):
-            chunk, values = genomes[start : start + CHUNK], result[start : start + CHUNK]
-            for structure, rows in self.space.structures(chunk):
-                columns = list(np.ascontiguousarray(chunk[rows].T))
-                values[rows] = polynomial(structure)(columns)
+        for structure, rows in self.space.structures(genomes):
+            own, cost = genomes[rows], polynomial(structure)
+            values = np.empty(len(own), np.int64)
+            for start in range(0, len(own), CHUNK):
+                chunk = slice(start, start + CHUNK)
+                values[chunk] = cost(list(np.ascontiguousarray(own[chunk].T)))
+            result[rows] = values
         return result
 
     def _channels(self, parts: Parts) -> Terms:
