@@ -345,8 +345,8 @@ def test_fault_22_every_option_that_changes_on_resume(
                 if after == before:
                     continue
                 key = ".".join(map(str, place))
-                harmless = {key, key.split(".")[0]} & set(COSMETIC)
-                assert bool(run.changes(made)) != bool(harmless), (key, value)
+                harmless = f"{key}.".startswith(tuple(f"{name}." for name in COSMETIC))
+                assert bool(run.changes(made)) != harmless, (key, value)
                 flipped += 1
                 break
     assert flipped > len(list(mutations.places(before))) / 2

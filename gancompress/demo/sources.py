@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from gancompress.checkpoint.answers import answers_of
+from gancompress.checkpoint.files import load_tensors
 from gancompress.checkpoint.models import refuse_retrained, run_data, run_splits, run_stage
 from gancompress.checkpoint.network import Network, as_supernet, load_network
 from gancompress.checkpoint.resolve import Model
@@ -176,8 +178,9 @@ def _teacher(supernet: Path, trusted: Sequence[str]) -> tuple[list[Offer], list[
     file = supernet / TEACHER_FILE
     if not file.is_file():
         return [], []
-    if load_network(file, trusted=trusted).is_function:  # no browser can run it
-        return [], []
+    described = load_tensors(file)[1].get("network")
+    if isinstance(described, dict) and answers_of(described) is not None:
+        return [], []  # no browser can run a function
     return [Offer("teacher", "teacher", partial(load_network, file, trusted=trusted))], [file]
 
 
