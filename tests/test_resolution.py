@@ -164,6 +164,6 @@ def test_resolutions_that_cannot_be_had_are_refused() -> None:
     x = torch.empty(1, 3, 16, 16)
     with pytest.raises(SpaceError, match="only a generator from one image to another of its size"):
         Supernet(Enlarging(), x, (1.0,), resolutions=SHARES)
-    for shares in ((), (0.0, 1.0), (1.5,)):
+    for shares in ((), (0.0, 1.0), (1.5,), (float("nan"),)):
         with pytest.raises(SpaceError, match="resolutions are shares"):
             Supernet(Enlarging(), x, (1.0,), resolutions=shares)

@@ -139,15 +139,15 @@ def with_resolutions(space: SearchSpace, traced: Traced, shares: Sequence[float]
     Args:
         space: All else.
         traced: The generator.
-        shares: Candidates in (0, 1], to a hundredth.
+        shares: Candidates in [0.01, 1], to a hundredth.
 
     Raises:
         SpaceError: A share is out of range, or the generator is not one from an image to another of
             its size.
     """
-    choices = tuple(sorted({round(share * FULL) for share in shares}))
-    if not choices or not 1 <= choices[0] <= choices[-1] <= FULL:
+    if not shares or any(not 0.01 <= share <= 1 for share in shares):
         raise SpaceError(f"resolutions are shares in [0.01, 1], not {tuple(shares)}")
+    choices = tuple(sorted({round(share * FULL) for share in shares}))
     if choices == (FULL,):
         return space
     (name, shape), *others = traced.inputs.items()
