@@ -1,4 +1,4 @@
-"""Generators that the package has never seen become elastic, or are refused by name."""
+"""Generators that the package has never seen become elastic, in whole or in part."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from helpers import existing
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torch.utils.flop_counter import FlopCounterMode
 
 from gancompress.checkpoint.network import load_network
 from gancompress.data import list_images, read_image, to_float, to_tensor
-from gancompress.elastic import Parts, Supernet, Traced, trace
-from gancompress.errors import TraceError
+from gancompress.elastic import Group, Parts, Supernet, Traced, trace
+from gancompress.elastic.parts import Blocks
+from gancompress.errors import SpaceError, TraceError
 from options.cartoon.generator import CartoonGenerator, ScaleShiftNorm
 
 CARTOON = "options.cartoon.generator:build"
@@ -155,7 +157,7 @@ class FlippedInput(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """Sub-pixel up-sampling: its input has to keep all its channels."""
+    """Sub-pixel up-sampling: four channels become one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -285,6 +287,72 @@ class Subclassed(nn.Module):
         return self.last(self.stem(x).clamp(-1, 1))
 
 
+class Form(nn.Module):
+    """A function between two convolutions, with an argument that has a default."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.stem, self.last, self.function = conv(3, 16), conv(16, 3), function
+
+    def forward(self, x: Tensor, gain: float = 2.0, *, layers: tuple[str, ...] = ()) -> Tensor:
+        y = self.stem(x) if len(layers) == 0 else x
+        return self.last(self.function(y)) * gain
+
+
+def pad_where_needed(x: Tensor) -> Tensor:
+    h, w = x.shape[-2:]
+    if h % 3 or w % 3:
+        x = F.pad(x, (0, -w % 3, 0, -h % 3), mode="reflect")
+    return x[:, :, :h, :w]
+
+
+def pad_where_odd(x: Tensor) -> Tensor:
+    assert x.dim() == 4, "images"
+    return F.pad(x, (0, 1)) if x.shape[3] % 2 == 1 else x
+
+
+def resize_where_different(x: Tensor) -> Tensor:
+    y = F.avg_pool2d(x, 3)
+    return F.interpolate(y, size=x.shape[2:]) if y.shape[2:] != x.shape[2:] else y
+
+
+def add_noise(x: Tensor) -> Tensor:
+    return x + 0 * torch.randn(x.size(0), 1, x.size(2), x.size(3), device=x.device)
+
+
+def decide_on_width(x: Tensor) -> Tensor:
+    return x * 2 if x.shape[1] == 16 else x
+
+
+def join_mapped(x: Tensor) -> Tensor:
+    return torch.cat([torch.relu(part) for part in x.chunk(4, dim=1)], dim=1)
+
+
+# how many channel groups a convolution before each has, and whether that is one of 16
+FORMS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "chunks reversed": (lambda x: torch.cat(x.chunk(2, dim=1)[::-1], 1), 1),
+    "split whole": (lambda x: torch.cat(torch.split(x, 4, dim=1), dim=1), 0),
+    "chunks unpacked": (lambda x: (lambda p: torch.cat([p[1], p[0]], 1))(x.chunk(2, 1)), 1),
+    "chunks over positions": (lambda x: torch.cat(x.chunk(2, dim=2)[::-1], 2), 1),
+    "chunks one by one": (join_mapped, 1),
+    "split by width": (lambda x: torch.cat(x.split(x.shape[1] // 2, 1)[::-1], 1), 1),
+    "uneven": (lambda x: torch.cat(x.split([4, 12], 1)[::-1], 1), 0),
+    "pad where needed": (pad_where_needed, 1),
+    "pad where odd": (pad_where_odd, 1),
+    "resize where different": (resize_where_different, 1),
+    "noise": (add_noise, 1),
+    "decision on a width": (decide_on_width, 0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_form_of_a_forward_is_followed(form: str, rng: random.Random) -> None:
+    function, groups = FORMS[form]
+    net = make_supernet(Form(function))
+    assert len(net.traced.groups) == groups
+    assert_elastic(net, rng)
+
+
 # how many channel groups each has
 FOREIGN: dict[Callable[[], nn.Module], int] = {
     Functional: 3,
@@ -294,11 +362,11 @@ FOREIGN: dict[Callable[[], nn.Module], int] = {
     Positional: 1,
     EqualisedRate: 2,
     FlippedInput: 1,
-    Shuffled: 1,
-    OtherNorms: 3,
+    Shuffled: 2,
+    OtherNorms: 4,
     SharedTwice: 2,
     Sliced: 1,
-    Segments: 2,
+    Segments: 5,
     Separable: 1,
     Tokens: 2,
     ConstantView: 0,
@@ -341,16 +409,19 @@ def names(traced: Traced, parameter: str) -> tuple[tuple[str | int, ...] | None,
 
 def test_addition_of_equal_segments_ties_them_one_by_one() -> None:
     traced = trace(Segments(), SHAPE)
-    assert [group.name for group in traced.groups] == ["branch.e", "branch.f"]
+    groups = ["branch.a", "branch.a#2", "branch.b", "branch.e", "branch.f"]
+    assert [group.name for group in traced.groups] == groups
     assert names(traced, "branch.g.weight")[0] == ("branch.e",)
-    assert names(traced, "last.weight")[1] == (8, 8, "branch.e", "branch.f")
-    assert traced.parameters["last.weight"][1] == Parts((8, 8, *traced.groups))
+    assert names(traced, "branch.c.weight")[0] == ("branch.a",)
+    assert names(traced, "branch.d.weight")[0] == ("branch.a#2", "branch.b")
+    assert traced.parameters["last.weight"][1] == Parts(traced.groups)
 
 
-def test_sub_pixel_convolution_keeps_its_width() -> None:
+def test_sub_pixel_convolution_narrows_by_four_channels() -> None:
     traced = trace(Shuffled(), SHAPE)
-    assert [group.name for group in traced.groups] == ["body.0"]
-    assert names(traced, "body.2.weight") == (None, ("body.0",), None, None)
+    assert traced.groups == (Group("body.0", 8), Group("body.2", 4, unit=4))
+    assert traced.parameters["body.2.weight"][0] == Parts((Blocks(traced.groups[1], 4),))
+    assert names(traced, "body.4.weight")[1] == ("body.2",)
 
 
 def test_layer_called_twice_ties_its_inputs() -> None:
@@ -359,11 +430,11 @@ def test_layer_called_twice_ties_its_inputs() -> None:
     assert names(traced, "side.weight")[:2] == (("stem",), ("stem",))
 
 
-# ------------------------------------------------------------------------------- refusals
+# ------------------------------------------------------- kept at full width, or refused
 
 
 def between(layer: nn.Module) -> nn.Module:
-    return nn.Sequential(conv(3, 8), layer, conv(8, 3))
+    return nn.Sequential(conv(3, 8), layer, conv(8, 8), conv(8, 3))
 
 
 class Decides(nn.Module):
@@ -382,9 +453,8 @@ class Recurrent(nn.Module):
         self.rnn = nn.LSTM(8, 8, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, h, w = x.shape
-        rows, _ = self.rnn(x.flatten(2).transpose(1, 2))
-        return rows.transpose(1, 2).reshape(n, -1, h, w)
+        rows, _ = self.rnn(x[:, :, :8].mean(3).transpose(1, 2))
+        return x + rows.mean(1)[:, :, None, None]
 
 
 class Attends(nn.Module):
@@ -398,10 +468,58 @@ class Attends(nn.Module):
         return self.attention(rows, rows, rows)[0].transpose(1, 2).reshape(n, -1, h, w)
 
 
-class SplitsInTwo(nn.Module):
+class Sorts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values, _ = x.sort(dim=1)
         return values
+
+
+class Einsum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("nchw,ndhw->ncd", x, x).softmax(1).mean((1, 2))[:, None, None, None] * x
+
+
+class Samples(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.grid_sample(x, torch.zeros(x.shape[0], 4, 4, 2), align_corners=False)
+
+
+KEPT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "decision on values": (Decides, "1 (Decides)"),
+    "cumulative sum": (Accumulates, "1 (cumsum)"),
+    "sort": (Sorts, "1 (sort)"),
+    "einsum": (Einsum, "1 (einsum)"),
+    "grid": (Samples, "1 (grid_sample)"),
+    "LSTM": (Recurrent, "1.rnn (LSTM)"),
+    "attention": (Attends, "1.attention (MultiheadAttention)"),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_unknown_operation_keeps_its_width_and_is_named(
+    case: str, rng: random.Random, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, named = KEPT[case]
+    net = make_supernet(between(make()))
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        f"kept at full width, no rule follows channels through them: {named}"
+    ]
+    assert [group.name for group in net.traced.groups] == ["2"]
+    assert_elastic(net, rng)
+    with FlopCounterMode(display=False) as counter:
+        net.generator(torch.zeros(SHAPE))
+    assert net.macs(net.space.largest(), 32) == counter.get_total_flops() // 2
+
+
+def test_named_parts_keep_their_width(rng: random.Random) -> None:
+    generator = nn.Sequential(conv(3, 8), nn.Sequential(conv(8, 8), conv(8, 8)), conv(8, 3)).eval()
+    x = torch.empty(SHAPE)
+    assert len(Supernet(generator, x, divisor=1).space) == 3
+    net = Supernet(generator, x, divisor=1, keep=("1.1",)).eval()
+    assert [dimension.members for dimension in net.space.dimensions] == [("0",)]
+    assert_elastic(net, rng)
+    with pytest.raises(SpaceError, match=r"no part '1\.7' with parameters"):
+        Supernet(generator, x, keep=("1.7",))
 
 
 def old_spectral_norm() -> nn.Module:
@@ -414,22 +532,7 @@ def old_weight_norm() -> nn.Module:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "decision on values": (lambda: between(Decides()), r"cannot trace 1: .*control flow"),
-    "cumulative sum": (lambda: between(Accumulates()), r"^1: operation 'cumsum' on elastic"),
-    "sort": (lambda: between(SplitsInTwo()), r"^1: operation 'sort' on elastic"),
-    "LSTM": (lambda: between(Recurrent()), r"^1\.rnn: operation 'LSTM' on elastic"),
-    "attention": (
-        lambda: between(Attends()),
-        r"^1\.attention: operation 'MultiheadAttention' on elastic",
-    ),
-    "grouped convolution": (
-        lambda: between(nn.Conv2d(8, 8, 3, padding=1, groups=2)),
-        r"^1: a grouped convolution",
-    ),
-    "transposed depth-wise": (
-        lambda: between(nn.ConvTranspose2d(8, 8, 3, padding=1, groups=8)),
-        r"^1: a grouped convolution",
-    ),
+    "decision on values": (Decides, r"cannot trace Decides: .*control flow"),
     "spectral norm": (
         lambda: between(parametrizations.spectral_norm(conv(8, 8))),
         r"^1 \(.*Conv2d\) computes its weight by a parametrization",

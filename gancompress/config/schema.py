@@ -400,6 +400,7 @@ class StudentOptions(Section):
     depths: tuple[float, ...] = (1.0,)  # fractions of every stage's residual blocks or U-Net levels
     kernels: tuple[Size, ...] = ()  # candidate sides; a convolution takes those that it has
     resolutions: tuple[float, ...] = (1.0,)  # shares of the image's sides at which to run
+    keep: tuple[str, ...] = ()  # modules and parameters that keep their full width
     config_set: str | None = None  # a published search space instead of `widths`
     tie_blocks: bool = True  # residual blocks share widths in three groups, as config strings do
     inherit: bool = True

@@ -116,7 +116,7 @@ def _layer(op: Operation, ins: Parts, outs: Parts, shapes: Shapes) -> Step:
     side = round(op.kernel**0.5)
     kernel = f"{side}x{side}" if side * side == op.kernel else str(op.kernel)
     before, after = (_spatial(shapes[name]) for name in (op.source, op.node))
-    if op.kind == "depthwise":
+    if op.kind.endswith("depthwise"):
         outs = ONE
     return _step([op.kind, kernel, before, after], ins, outs)
 

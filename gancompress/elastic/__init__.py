@@ -6,7 +6,9 @@ Nothing here knows a particular model.
 from gancompress.elastic.calibrate import calibrate, calibrated, ready_subnet
 from gancompress.elastic.candidates import (
     Tie,
+    elastic_groups,
     make_space,
+    nothing_elastic,
     with_depths,
     with_kernels,
     with_resolutions,
@@ -53,8 +55,10 @@ __all__ = [
     "calibrated",
     "capture",
     "channel_importance",
+    "elastic_groups",
     "fit",
     "make_space",
+    "nothing_elastic",
     "ready_subnet",
     "reduced_copy",
     "sort_channels",

@@ -81,7 +81,8 @@ def _operands(node: fx.Node, shapes: Shapes) -> tuple[str, tuple[fx.Node, ...]]:
     operands: Sequence[Any] = node.args
     if node.target in _CONCATENATIONS:
         along = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        operands = node.args[0] if along in (1, -3) else ()  # type: ignore[assignment]
+        listed = node.args[0] if along in (1, -3) else ()
+        operands = listed if isinstance(listed, list | tuple) else ()  # else what `chunk` gave
     elif node.target not in _ADDITIONS:
         return "", ()
     if len(operands) != 2 or not all(isinstance(value, fx.Node) for value in operands):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gancompress.elastic.branches import Needs, any_of
@@ -20,6 +21,8 @@ from gancompress.elastic.parts import Group
 from gancompress.elastic.space import SearchSpace
 from gancompress.elastic.traced import Traced
 from gancompress.errors import SpaceError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def make_space(
         groups: Channel groups of the generator.
         widths: Fractions in (0, 1].
         divisor: Candidates are rounded to multiples of this many units, at least one such multiple
-            (the full width itself is always itself).
+            (the full width itself is always itself); channels that move together count as many.
         ties: Groups that share a dimension; every other group has its own.
         forms: See `SearchSpace`.
 
@@ -63,9 +66,47 @@ def make_space(
         if len({sizes[name] for name in tie.groups}) > 1 or group.size % tie.unit:
             raise SpaceError(f"groups {', '.join(tie.groups)} differ in width and cannot be tied")
         full = group.size // tie.unit
-        choices = tuple(sorted({round_width(full * w, full, divisor) for w in widths}))
+        step = -(-divisor // group.unit)
+        choices = tuple(sorted({round_width(full * w, full, step) for w in widths}))
         dimensions.setdefault(tie.groups, Width(tie.groups, full, choices, tie.unit))
     return SearchSpace(tuple(dimensions.values()), dict(forms or {}))
+
+
+def elastic_groups(traced: Traced, keep: Collection[str] = ()) -> tuple[Group, ...]:
+    """The groups that may be narrowed; a warning names what keeps its width for want of a rule.
+
+    Args:
+        traced: The generator.
+        keep: Names of modules and parameters that keep their full width on purpose, with all that
+            is in them.
+
+    Raises:
+        SpaceError: There is no such module or parameter.
+    """
+    if traced.kept:
+        parts = ", ".join(f"{name} ({what})" for name, what in traced.kept.items())
+        logger.warning("kept at full width, no rule follows channels through them: %s", parts)
+    tensors = traced.needs.tensors
+    for part in keep:
+        if not any(f"{name}.".startswith(f"{part}.") for name in tensors):
+            raise SpaceError(f"keep: the generator has no part {part!a} with parameters")
+    held = {
+        group
+        for name, dims in traced.parameters.items()
+        if any(f"{name}.".startswith(f"{part}.") for part in keep)
+        for parts in dims
+        for group in (parts.groups if parts else ())
+    }
+    return tuple(group for group in traced.groups if group.name not in held)
+
+
+def nothing_elastic(traced: Traced) -> SpaceError:
+    """The error for a generator of which there is one size only."""
+    reasons = [f"{name} ({what})" for name, what in traced.kept.items()]
+    return SpaceError(
+        "nothing in this generator is elastic: there is no subnet to train or search"
+        + (f"\n  No rule follows channels through {', '.join(reasons)}." if reasons else "")
+    )
 
 
 def round_width(width: float, full: int, divisor: int) -> int:

@@ -132,12 +132,14 @@ class CostModel:
             traced, total = self.traced.reduced(dropped), dict[tuple[int, ...], int]()
             shapes = traced.shapes(height, width)
             for op, ins, outs in traced.operations:
-                weights = self._channels(outs)
-                if op.kind != "depthwise":
+                weights, positions = self._channels(outs), op.positions(shapes, paper)
+                if op.kind == "matmul":
+                    positions //= ins.full * outs.full
+                if not op.kind.endswith("depthwise"):
                     weights = _multiply(weights, self._channels(ins))
                 gene = self._kernels.get(op.weight or "")
                 kernel: Terms = {(): op.kernel} if gene is None else {(gene, gene): 1}
-                _add(total, _multiply(weights, kernel), op.positions(shapes, paper))
+                _add(total, _multiply(weights, kernel), positions)
             return total
 
         return self._once(("macs", height, width, paper, dropped), count)

@@ -45,6 +45,10 @@ def find_kernels(graph: fx.GraphModule) -> tuple[Kernel, ...]:
         layer: Any = graph.get_submodule(str(node.target))
         if type(layer) not in (nn.Conv2d, nn.ConvTranspose2d) or not _is_square(layer):
             continue
+        if layer.groups > 1 and not (layer.groups == layer.in_channels == layer.out_channels):
+            continue
+        if layer.groups > 1 and type(layer) is nn.ConvTranspose2d:
+            continue
         pad, room = None, int(layer.padding[0])
         before = node.all_input_nodes[0]
         if type(layer) is nn.Conv2d and before.op == "call_module" and len(before.users) == 1:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functional_call
 
 from gancompress.elastic.graph import Example, Inputs, call_with, empty_inputs, inputs_of
 from gancompress.elastic.kernels import own_padding
 from gancompress.errors import CheckpointError
 
+logger = logging.getLogger(__name__)
 
-class _DepthwiseConv2d(nn.Conv2d):
-    """A depth-wise convolution with as many groups as its weight has filters."""
+
+def _group_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> int:
+    """Channels that each group of a convolution reads."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.in_channels // layer.groups
+    return layer.weight.shape[1]
+
+
+class _GroupedConv2d(nn.Conv2d):
+    """A convolution with as many groups as its input has of the size that they read."""
 
     def forward(self, input: Tensor) -> Tensor:
         padding = self.padding
@@ -25,8 +36,20 @@ class _DepthwiseConv2d(nn.Conv2d):
             around = self._reversed_padding_repeated_twice
             input, padding = F.pad(input, around, mode=self.padding_mode), (0, 0)
         return F.conv2d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, len(self.weight)
-        )
+            input, self.weight, self.bias, self.stride, padding, self.dilation,
+            input.shape[1] // _group_size(self),
+        )  # fmt: skip
+
+
+class _GroupedConvTranspose2d(nn.ConvTranspose2d):
+    """The same, transposed."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding: Any = self.padding  # a transposed one has numbers only
+        return F.conv_transpose2d(
+            input, self.weight, self.bias, self.stride, padding, self.output_padding,
+            input.shape[1] // _group_size(self), self.dilation,
+        )  # fmt: skip
 
 
 class _CroppedConv2d(nn.Conv2d):
@@ -69,6 +92,28 @@ class _InstanceNorm2d(nn.InstanceNorm2d):
         )
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Group norm of however many whole groups come."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        groups = _num_groups(self, input.shape[1])
+        return F.group_norm(input, groups, self.weight, self.bias, self.eps)
+
+
+def _num_groups(layer: nn.GroupNorm, channels: int) -> int:
+    """Groups of the layer's size among so many channels; one stays one."""
+    size = layer.num_channels // layer.num_groups
+    return 1 if layer.num_groups == 1 else channels // size
+
+
+class _LayerNorm(nn.LayerNorm):
+    """Layer norm of however many channels come."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = input.shape[-len(self.normalized_shape) :]
+        return F.layer_norm(input, shape, self.weight, self.bias, self.eps)
+
+
 _WIDTHS: dict[type[nn.Module], str] = {  # the attribute that says how many channels come out
     nn.Conv2d: "out_channels",
     nn.ConvTranspose2d: "out_channels",
@@ -79,13 +124,11 @@ _WIDTHS: dict[type[nn.Module], str] = {  # the attribute that says how many chan
 }
 
 
-def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution with one filter for each channel."""
-    return (
-        isinstance(layer, nn.Conv2d)
-        and layer.groups > 1
-        and layer.groups == layer.in_channels == layer.out_channels
-    )
+_TWINS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.InstanceNorm2d: _InstanceNorm2d,
+    nn.GroupNorm: _GroupNorm,
+    nn.LayerNorm: _LayerNorm,
+}
 
 
 def elastic_twin(module: nn.Module, kernels: Collection[str] = ()) -> nn.Module:
@@ -98,13 +141,15 @@ def elastic_twin(module: nn.Module, kernels: Collection[str] = ()) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
     for name, layer in twin.named_modules():
-        if type(layer) is nn.InstanceNorm2d:
-            layer.__class__ = _InstanceNorm2d
+        if type(layer) in _TWINS:
+            layer.__class__ = _TWINS[type(layer)]
         elif name in kernels:
             transposed = isinstance(layer, nn.ConvTranspose2d)
             layer.__class__ = _CroppedConvTranspose2d if transposed else _CroppedConv2d
-        elif type(layer) is nn.Conv2d and is_depthwise(layer):
-            layer.__class__ = _DepthwiseConv2d
+        elif type(layer) is nn.Conv2d and layer.groups > 1:
+            layer.__class__ = _GroupedConv2d
+        elif type(layer) is nn.ConvTranspose2d and layer.groups > 1:
+            layer.__class__ = _GroupedConvTranspose2d
     return twin
 
 
@@ -149,12 +194,13 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], example: Example) -> N
 
 def _fit_layer(layer: nn.Module) -> None:
     if isinstance(layer, nn.ConvTranspose2d):
+        if layer.groups > 1:
+            layer.groups = layer.weight.shape[0] // _group_size(layer)
         layer.in_channels = layer.weight.shape[0]
         layer.out_channels = layer.weight.shape[1] * layer.groups
-    elif is_depthwise(layer):
-        assert isinstance(layer, nn.Conv2d)
-        layer.in_channels = layer.out_channels = layer.groups = layer.weight.shape[0]
     elif isinstance(layer, nn.Conv2d):
+        if layer.groups > 1:  # each makes as many channels as before
+            layer.groups = layer.weight.shape[0] // (layer.out_channels // layer.groups)
         layer.out_channels = layer.weight.shape[0]
         layer.in_channels = layer.weight.shape[1] * layer.groups
     elif isinstance(layer, nn.Linear):
@@ -163,7 +209,10 @@ def _fit_layer(layer: nn.Module) -> None:
         own = layer.weight if layer.weight is not None else layer.running_mean
         layer.num_features = layer.num_features if own is None else len(own)
     elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
-        layer.num_channels = layer.weight.shape[0]
+        width = layer.weight.shape[0]
+        layer.num_groups, layer.num_channels = _num_groups(layer, width), width
+    elif isinstance(layer, nn.LayerNorm) and layer.weight is not None:
+        layer.normalized_shape = tuple(layer.weight.shape)
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
 
@@ -196,8 +245,20 @@ def _fit_norms(module: nn.Module, inputs: Inputs) -> None:
             raise CheckpointError(f"a norm of {len(own)} channels is given {width}")
         layer.num_features = width
 
+    def note_bare(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.GroupNorm):
+            width = inputs[0].shape[1]
+            layer.num_groups, layer.num_channels = _num_groups(layer, width), width
+        elif isinstance(layer, nn.LayerNorm):
+            layer.normalized_shape = tuple(inputs[0].shape[-len(layer.normalized_shape) :])
+
     norms = [m for m in module.modules() if isinstance(m, nn.InstanceNorm2d | nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    hooks += [
+        norm.register_forward_pre_hook(note_bare)
+        for norm in module.modules()
+        if isinstance(norm, nn.GroupNorm | nn.LayerNorm) and norm.weight is None
+    ]
     training = module.training
     try:
         _run_on_shapes(module.eval(), inputs)
@@ -218,7 +279,13 @@ def _run_on_shapes(module: nn.Module, inputs: Inputs) -> None:
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     try:
         functional_call(module, on_meta, args, kwargs)
-    except Exception:  # some forwards use tensors that are no parameters: slower, but takes those
+        return
+    except Exception as error:  # whatever somebody's forward raises
+        logger.debug("%s does not run on the meta device: %s", type(module).__name__, error)
+    try:  # some forwards use tensors that are no parameters: slower, but takes those
+        args, kwargs = call_with(empty)
         with FakeTensorMode(allow_non_fake_inputs=True):
-            args, kwargs = call_with(empty)
             module(*args, **kwargs)
+    except DataDependentOutputException:  # it decides on values
+        args, kwargs = call_with({name: torch.zeros_like(x) for name, x in empty.items()})
+        module(*args, **kwargs)

@@ -1,12 +1,13 @@
 """How every known operation passes channel widths on.
 
 A rule gets the walk in progress and a node, reads the layouts of the node's inputs and returns the
-layout of its output. Anything without a rule that meets an elastic dimension is an error: a wrong
-slice must not happen silently.
+layout of its output. What meets an operation without a rule keeps its full width: a wrong slice
+must not happen silently.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,13 +53,11 @@ def same_dims(walk: Walk, node: fx.Node, *_: Any) -> Dims:
 
 def pinned(walk: Walk, node: fx.Node, *_: Any) -> Dims:
     """All inputs keep their full width; the output is fixed."""
-    for value in node.all_input_nodes:
-        walk.pin_all(value)
-    return walk.fixed(node)
+    return walk.keep(node)
 
 
 def convolution(walk: Walk, node: fx.Node, layer: Any) -> Dims:
-    """Dense: a new width; depth-wise: the input's width; other groups: fixed."""
+    """Dense: a new width. With groups: that of the input, in whole groups."""
     source = first_tensor(walk, node)
     walk.pin_others(source, keep=1)
     channels_in = walk.dims[source][1]
@@ -69,14 +68,15 @@ def convolution(walk: Walk, node: fx.Node, layer: Any) -> Dims:
         first, second = (channels_in, channels_out) if transposed else (channels_out, channels_in)
         walk.set_parameter(f"{name}.weight", (first, second, None, None))
         kind = "transposed" if transposed else "conv"
-    elif layer.groups == layer.in_channels == layer.out_channels and not transposed:
-        channels_out = channels_in
-        walk.set_parameter(f"{name}.weight", (channels_in, None, None, None))
-        kind = "depthwise"
     else:
-        walk.pin_all(source)
-        walk.refuse_cost(node, "a grouped convolution")
-        return walk.fixed(node)
+        group_in, group_out = (
+            channels // layer.groups for channels in (layer.in_channels, layer.out_channels)
+        )
+        groups = walk.channels.in_units(channels_in, group_in)
+        channels_out = walk.channels.repeated(groups, group_out)
+        first = channels_in if transposed else channels_out
+        walk.set_parameter(f"{name}.weight", (first, None, None, None))
+        kind, kernel = ("transposed " if transposed else "") + "depthwise", kernel * group_in
     if layer.bias is not None:
         walk.set_parameter(f"{name}.bias", (channels_out,))
     walk.operations.append(Operation(node.name, source.name, kind, kernel, f"{name}.weight"))
@@ -107,8 +107,34 @@ def channel_norm(walk: Walk, node: fx.Node, layer: Any) -> Dims:
 
 
 def group_norm(walk: Walk, node: fx.Node, layer: Any) -> Dims:
-    """One group normalises over all channels and may be narrowed; more groups may not."""
-    return channel_norm(walk, node, layer) if layer.num_groups == 1 else pinned(walk, node)
+    """One group normalises over all channels; several of them are there as a whole or not."""
+    if layer.num_groups > 1:
+        channels = walk.dims[first_tensor(walk, node)][1]
+        walk.channels.in_units(channels, layer.num_channels // layer.num_groups)
+    return channel_norm(walk, node, layer)
+
+
+def layer_norm(walk: Walk, node: fx.Node, layer: Any) -> Dims:
+    """Normalises over the last dimensions, however many channels these have."""
+    dims = walk.dims[first_tensor(walk, node)]
+    for name, _ in walk.own_tensors(layer):
+        walk.set_parameter(f"{node.target}.{name}", dims[-len(layer.normalized_shape) :])
+    return dims
+
+
+def pixel_shuffle(walk: Walk, node: fx.Node, *layer: Any) -> Dims:
+    """Every channel is made of r * r that follow one another."""
+    source = first_tensor(walk, node)
+    dims, before, after = walk.dims[source], walk.shapes[source.name], walk.shapes[node.name]
+    channels = walk.channels.in_units(dims[-3], before[-3] // after[-3])
+    return (*dims[:-3], channels, None, None)
+
+
+def pixel_unshuffle(walk: Walk, node: fx.Node, *layer: Any) -> Dims:
+    """Every channel becomes r * r that follow one another."""
+    source = first_tensor(walk, node)
+    dims, before, after = walk.dims[source], walk.shapes[source.name], walk.shapes[node.name]
+    return (*dims[:-3], walk.channels.repeated(dims[-3], after[-3] // before[-3]), None, None)
 
 
 def flatten_module(walk: Walk, node: fx.Node, layer: Any) -> Dims:
@@ -119,11 +145,22 @@ def flatten_module(walk: Walk, node: fx.Node, layer: Any) -> Dims:
 ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.CELU, nn.SELU,
     nn.Softplus, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Mish, nn.Softsign, nn.LogSigmoid,
-    nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
-    nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d, nn.ConstantPad2d, nn.CircularPad2d,
-    nn.Upsample, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-    nn.LPPool2d,
+    nn.ReLU6, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Threshold, nn.RReLU, nn.Identity,
+    nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.UpsamplingNearest2d,
+    nn.UpsamplingBilinear2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d,
+    nn.ConstantPad2d, nn.CircularPad2d, nn.Upsample, nn.AvgPool2d, nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d,
 )  # fmt: skip
+
+
+def halves(walk: Walk, node: fx.Node, *layer: Any) -> Dims:
+    """GLU: the first half times the sigmoid of the second; both have one width."""
+    source = first_tensor(walk, node)
+    dims = list(walk.dims[source])
+    dim = layer[0].dim if layer else int(argument(node, 1, "dim", -1))
+    dims[dim] = walk.channels.in_equal_parts(dims[dim], 2)
+    return tuple(dims)
+
 
 MODULE_RULES: dict[type[nn.Module], ModuleRule] = {
     **dict.fromkeys(ELEMENTWISE_MODULES, same_dims),
@@ -135,10 +172,15 @@ MODULE_RULES: dict[type[nn.Module], ModuleRule] = {
     nn.InstanceNorm2d: channel_norm,
     nn.PReLU: channel_norm,
     nn.GroupNorm: group_norm,
-    nn.LayerNorm: pinned,
+    nn.LayerNorm: layer_norm,
     nn.LocalResponseNorm: pinned,
-    nn.PixelShuffle: pinned,
-    nn.PixelUnshuffle: pinned,
+    nn.PixelShuffle: pixel_shuffle,
+    nn.PixelUnshuffle: pixel_unshuffle,
+    nn.Softmax: same_dims,
+    nn.LogSoftmax: same_dims,
+    nn.Softmin: same_dims,
+    nn.Softmax2d: same_dims,
+    nn.GLU: halves,
     nn.Flatten: flatten_module,
 }
 
@@ -166,16 +208,72 @@ def broadcast(walk: Walk, node: fx.Node) -> Dims:
 
 def concatenate(walk: Walk, node: fx.Node) -> Dims:
     """Segments one after another; the other dimensions move together."""
-    tensors: Sequence[fx.Node] = argument(node, 0, "tensors")
+    tensors: Sequence[fx.Node] | fx.Node = argument(node, 0, "tensors")
+    if isinstance(tensors, fx.Node):  # what `chunk` gave, as a whole
+        parts = walk.pieces[tensors]
+        lengths: list[Shape] = walk.shapes[tensors.name]
+    else:
+        parts = [walk.dims[value] for value in tensors]
+        lengths = [walk.shapes[value.name] for value in tensors]
     along = int(argument(node, 1, "dim", 0)) % len(walk.shapes[node.name])
-    result: list[Layout | None] = list(walk.dims[tensors[0]])
-    for value in tensors[1:]:
-        for dim, layout in enumerate(walk.dims[value]):
+    result: list[Layout | None] = list(parts[0])
+    for own in parts[1:]:
+        for dim, layout in enumerate(own):
             if dim != along and (result[dim] or layout):
                 result[dim] = walk.channels.tie(result[dim], layout)
-    if any(walk.dims[value][along] for value in tensors):
-        result[along] = tuple(v for value in tensors for v in walk.as_layout(value, along))
+    if any(own[along] for own in parts):
+        joined: list[int] = []
+        for own, shape in zip(parts, lengths, strict=True):
+            joined += own[along] or walk.pinned_layout(shape[along], node.name)
+        result[along] = tuple(joined)
     return tuple(result)
+
+
+def split(walk: Walk, node: fx.Node) -> Dims:
+    """`chunk` and `split` in equal parts, all of one width; `unbind` of what has a fixed length."""
+    source = first_tensor(walk, node)
+    dims, shapes = list(walk.dims[source]), walk.shapes[node.name]
+    unbinds = node.target in ("unbind", torch.unbind)
+    dim = int(argument(node, 1, "dim", 0) if unbinds else argument(node, 2, "dim", 0)) % len(dims)
+    layout = dims[dim]
+    if unbinds:
+        if layout is not None:
+            return walk.keep(node)
+        del dims[dim]
+    elif layout is not None:
+        chunks = node.target in ("chunk", torch.chunk)
+        size = argument(node, 1, "split_size", argument(node, 1, "split_size_or_sections"))
+        equal = len({shape[dim] for shape in shapes}) == 1
+        if equal and (chunks or walk.is_share(size, layout, len(shapes))):
+            dims[dim] = walk.channels.in_equal_parts(layout, len(shapes))
+        else:  # lengths that are written down
+            walk.channels.pin(layout)
+            dims[dim] = None
+    walk.pieces[node] = [tuple(dims)] * len(shapes)
+    return ()
+
+
+def matmul(walk: Walk, node: fx.Node) -> Dims:
+    """Rows times columns: what is summed over moves together; attention for example."""
+    one, other = node.args[0], argument(node, 1, "other", argument(node, 1, "mat2"))
+    left, right = walk.dims[one], walk.dims[other]  # type: ignore[index]
+    if len(left) < 2 or len(right) < 2:
+        return walk.keep(node)
+    inner = left[-1]
+    if left[-1] or right[-2]:
+        inner = walk.channels.tie(left[-1], right[-2])
+    batch: list[Layout | None] = []
+    for place in range(max(len(left), len(right)) - 2, 0, -1):
+        layouts = [dims[-2 - place] for dims in (left, right) if len(dims) >= 2 + place]
+        tied = len(layouts) == 2 and any(layouts)
+        batch.append(walk.channels.tie(*layouts) if tied else layouts[0])
+    outer = [layout for layout in (*batch, left[-2], right[-1]) if layout]
+    for layout in outer[1:]:  # no more than two widths count
+        walk.channels.pin(layout)
+    source = first_tensor(walk, node)
+    walk.operations.append(Operation(node.name, source.name, "matmul", 1, None))
+    walk.layouts_of[node.name] = (inner, outer[0] if outer else None)
+    return (*batch, left[-2], right[-1])
 
 
 def functional_convolution(walk: Walk, node: fx.Node) -> Dims:
@@ -183,9 +281,9 @@ def functional_convolution(walk: Walk, node: fx.Node) -> Dims:
     source, weight = node.args[0], argument(node, 1, "weight")
     transposed = node.target in (F.conv_transpose2d, torch.conv_transpose2d)
     bias = argument(node, 2, "bias")
-    if argument(node, 6, "groups", 1) != 1:
-        walk.refuse_cost(node, "a grouped functional convolution")
-        return pinned(walk, node)
+    groups = argument(node, 5 if transposed else 6, "groups", 1)
+    if groups != 1:
+        return functional_depthwise(walk, node, groups)
     assert isinstance(source, fx.Node)
     walk.pin_others(source, keep=1)
     first, second, *rest = walk.dims[weight]
@@ -204,6 +302,38 @@ def functional_convolution(walk: Walk, node: fx.Node) -> Dims:
     return (None, channels_out, None, None)
 
 
+def functional_depthwise(walk: Walk, node: fx.Node, groups: Any) -> Dims:
+    """A functional convolution with as many groups as its input has channels: blurs, say."""
+    source, weight = node.args[0], argument(node, 1, "weight")
+    bias = argument(node, 2, "bias")
+    assert isinstance(source, fx.Node)
+    channels, shape = walk.dims[source][1], walk.shapes[weight.name]
+    same = walk.shapes[source.name][1] == shape[0] == walk.shapes[node.name][1]
+    if not same or shape[1] != 1 or not walk.is_share(groups, channels, 1):
+        return walk.keep(node)
+    walk.pin_others(source, keep=1)
+    if channels or walk.dims[weight][0]:
+        channels = walk.channels.tie(channels, walk.dims[weight][0])
+    walk.pin_others(weight, keep=0)
+    if isinstance(bias, fx.Node):
+        channels = walk.channels.tie(channels, walk.dims[bias][0])
+    transposed = node.target in (F.conv_transpose2d, torch.conv_transpose2d)
+    kind = ("transposed " if transposed else "") + "depthwise"
+    walk.operations.append(Operation(node.name, source.name, kind, shape[2] * shape[3], None))
+    walk.layouts_of[node.name] = (channels, channels)
+    return (None, channels, None, None)
+
+
+def functional_group_norm(walk: Walk, node: fx.Node) -> Dims:
+    """The number of groups is written down: all of them have the same smaller width."""
+    source = first_tensor(walk, node)
+    dims, groups = walk.dims[source], argument(node, 1, "num_groups")
+    if not isinstance(groups, int):
+        return walk.keep(node)
+    walk.channels.in_equal_parts(dims[1], groups)
+    return functional_norm(walk, node)
+
+
 def functional_norm(walk: Walk, node: fx.Node) -> Dims:
     """`F.instance_norm` and `F.batch_norm`: every vector has one value for each channel."""
     source = first_tensor(walk, node)
@@ -219,7 +349,7 @@ def reduce_dims(walk: Walk, node: fx.Node) -> Dims:
     source = first_tensor(walk, node)
     dims, shape = walk.dims[source], walk.shapes[source.name]
     if walk.shapes[node.name] is None or isinstance(walk.shapes[node.name], list):
-        return walk.unknown(node)
+        return walk.keep(node)
     over = argument(node, 1, "dim")
     if over is None or isinstance(over, bool):
         return walk.fixed(node)
@@ -239,10 +369,48 @@ def reshape(walk: Walk, node: fx.Node) -> Dims:
             result[outs[0]] = dims[ins[0]]
             if _is_constant(node, before[ins[0]]):
                 walk.channels.pin(dims[ins[0]])
-        else:
-            for dim in ins:
-                walk.channels.pin(dims[dim])
+        elif len(outs) == 1:
+            result[outs[0]] = _merged(walk, [dims[d] for d in ins], [before[d] for d in ins])
+        elif len(ins) == 1 and dims[ins[0]]:
+            moving = [dim for dim in outs if not isinstance(_length(node, dim), int)]
+            if len(moving) != 1:
+                walk.keep(node)
+                continue
+            first, last = (
+                math.prod(after[d] for d in outs if d < moving[0]),
+                math.prod(after[d] for d in outs if d > moving[0]),
+            )
+            whole = walk.whole_of(_length(node, moving[0]), first * last)
+            if whole:
+                walk.channels.tie(dims[ins[0]], whole)
+            part = walk.channels.in_equal_parts(dims[ins[0]], first)
+            result[moving[0]] = walk.channels.in_units(part, last)
+        elif any(dims[dim] for dim in ins):
+            walk.keep(node)
+    for dim, layout in enumerate(result):
+        walk.agree(_length(node, dim), layout)
     return tuple(result)
+
+
+def _merged(walk: Walk, layouts: list[Layout | None], lengths: list[int]) -> Layout | None:
+    """Several dimensions as one: blocks of the later ones, as often as the earlier ones say."""
+    moving = [place for place, layout in enumerate(layouts) if layout]
+    if len(moving) != 1:
+        for layout in layouts:
+            walk.channels.pin(layout)
+        return None
+    place = moving[0]
+    blocks = walk.channels.repeated(layouts[place], math.prod(lengths[place + 1 :]))
+    return (blocks or ()) * math.prod(lengths[:place])
+
+
+def _length(node: fx.Node, dim: int) -> Any:
+    """What a view says of the length of one of its dimensions; -1 where that follows."""
+    if node.target not in ("view", "reshape", torch.reshape):
+        return None
+    given = node.args[1] if len(node.args) == 2 else node.args[1:]
+    sizes = given if isinstance(given, list | tuple) else [given]
+    return None if sizes[dim] == -1 else sizes[dim]
 
 
 def _is_constant(node: fx.Node, length: int) -> bool:
@@ -302,6 +470,8 @@ def index(walk: Walk, node: fx.Node) -> Dims:
     """`x[...]`: whole slices keep their layout, all other indexing keeps the full width."""
     source, key = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
+    if source in walk.pieces:
+        return _pick(walk, node, source, key)
     if not walk.is_tensor(source):
         return walk.fixed(node)
     dims = walk.dims[source]
@@ -320,6 +490,14 @@ def index(walk: Walk, node: fx.Node) -> Dims:
     return tuple(result)
 
 
+def _pick(walk: Walk, node: fx.Node, source: fx.Node, key: Any) -> Dims:
+    """One of several tensors, or some of them."""
+    if isinstance(key, int):
+        return walk.pieces[source][key]
+    walk.pieces[node] = walk.pieces[source][key]
+    return ()
+
+
 def pad(walk: Walk, node: fx.Node) -> Dims:
     """`F.pad` of the two spatial dimensions; anything wider is fixed."""
     widths = argument(node, 1, "pad")
@@ -335,13 +513,17 @@ UNARY_FUNCTIONS: tuple[Any, ...] = (
     F.adaptive_max_pool2d, torch.relu, torch.tanh, torch.sigmoid, torch.clamp, torch.abs,
     torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.neg, torch.clone,
     torch.sin, torch.cos, torch.erf, torch.floor, torch.round, operator.neg, operator.pos, abs,
-    torch.zeros_like, torch.ones_like, torch.clip,
+    torch.zeros_like, torch.ones_like, torch.clip, F.logsigmoid, F.softsign, F.tanhshrink,
+    F.softshrink, F.hardshrink, F.threshold, F.rrelu, F.alpha_dropout, F.feature_alpha_dropout,
+    F.relu_, F.leaky_relu_, F.elu_, F.hardtanh_, torch.relu_, torch.rand_like,
+    torch.randn_like, torch.sign, torch.reciprocal, torch.log1p, torch.expm1,
 )  # fmt: skip
 UNARY_METHODS = (
     "relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_", "clamp", "clamp_", "clip", "abs",
     "exp", "log", "sqrt", "rsqrt", "square", "neg", "clone", "contiguous", "detach", "float",
     "to", "type", "half", "bfloat16", "double", "cuda", "cpu", "requires_grad_", "clamp_min",
-    "clamp_max", "round", "floor",
+    "clamp_max", "round", "floor", "sign", "reciprocal", "sin", "cos", "neg_", "abs_", "exp_",
+    "sqrt_", "square_", "erf", "log1p", "expm1", "type", "zero_", "fill_",
 )  # fmt: skip
 BINARY_FUNCTIONS: tuple[Any, ...] = (
     operator.add, operator.iadd, operator.sub, operator.isub, operator.mul, operator.imul,
@@ -358,6 +540,13 @@ FUNCTION_RULES: dict[Any, Rule] = {
     **dict.fromkeys(UNARY_FUNCTIONS, same_dims),
     **dict.fromkeys(BINARY_FUNCTIONS, broadcast),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
+    **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul), matmul),
+    **dict.fromkeys((torch.softmax, F.softmax, F.log_softmax, torch.log_softmax), same_dims),
+    **dict.fromkeys((torch.chunk, torch.split, torch.unbind), split),
+    F.pixel_shuffle: pixel_shuffle,
+    F.pixel_unshuffle: pixel_unshuffle,
+    F.group_norm: functional_group_norm,
+    F.glu: halves,
     **dict.fromkeys(
         (F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d),
         functional_convolution,
@@ -366,8 +555,7 @@ FUNCTION_RULES: dict[Any, Rule] = {
     **dict.fromkeys((torch.mean, torch.sum, torch.var, torch.std, torch.amax), reduce_dims),
     **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze), reshape),
     **dict.fromkeys((torch.permute, torch.transpose), permute),
-    **dict.fromkeys((F.pixel_shuffle, F.pixel_unshuffle, F.layer_norm, F.group_norm), pinned),
-    **dict.fromkeys((torch.chunk, torch.split, torch.flip, torch.roll), pinned),
+    **dict.fromkeys((F.layer_norm, torch.flip, torch.roll), pinned),
     F.pad: pad,
     operator.getitem: index,
 }
@@ -377,6 +565,9 @@ METHOD_RULES: dict[str, Rule] = {
     **dict.fromkeys(("mean", "sum", "var", "std", "amax"), reduce_dims),
     **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze"), reshape),
     **dict.fromkeys(("permute", "transpose"), permute),
-    **dict.fromkeys(("chunk", "split", "flip", "roll", "repeat"), pinned),
+    **dict.fromkeys(("chunk", "split", "unbind"), split),
+    **dict.fromkeys(("matmul", "bmm"), matmul),
+    **dict.fromkeys(("softmax", "log_softmax"), same_dims),
+    **dict.fromkeys(("flip", "roll", "repeat"), pinned),
     "expand": expand,
 }

@@ -22,7 +22,7 @@ def channel_importance(generator: nn.Module, traced: Traced) -> dict[str, Tensor
     tensors = dict(generator.named_parameters())
     scores = {group.name: torch.zeros(group.size) for group in traced.groups}
     for operation, ins, _ in traced.operations:
-        if operation.kind == "depthwise" or operation.weight is None:
+        if operation.kind.endswith("depthwise") or operation.weight is None:
             continue
         weight = tensors[operation.weight].detach().abs().cpu()
         dim = 0 if operation.kind == "transposed" else 1

@@ -86,7 +86,7 @@ def at_resolution(module: nn.Module, inputs: Iterable[str], resolution: int) -> 
         inputs: Names of its inputs, the image first.
         resolution: Per cent of the image's sides.
     """
-    graph = trace_graph(module, inputs, shallow=True).graph
+    graph = trace_graph(module, [*inputs], shallow=True).graph
     image, *_, output = graph.nodes
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     with graph.inserting_before(last.next):

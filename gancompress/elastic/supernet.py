@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.func import functional_call
 from gancompress.elastic.branches import is_kept
 from gancompress.elastic.candidates import (
     Tie,
+    elastic_groups,
     make_space,
     with_depths,
     with_kernels,
@@ -55,11 +56,12 @@ class Supernet(nn.Module):
         kernels: Candidate sides of kernels; a convolution takes those of which it has a centre.
         resolutions: Candidate shares of the image's sides.
         ties: Groups that share a dimension of the space.
+        keep: Names of modules and parameters that keep their full width.
         space: A ready-made space in place of all these.
 
     Raises:
-        TraceError: The generator's channels cannot be followed; names the module.
-        SpaceError: Widths or ties do not fit the generator.
+        TraceError: The generator's own forward cannot be traced.
+        SpaceError: Widths, ties or names of what is kept do not fit the generator.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Supernet(nn.Module):
         kernels: Sequence[int] = (),
         resolutions: Sequence[float] = (1.0,),
         ties: Sequence[Tie] = (),
+        keep: Collection[str] = (),
         space: SearchSpace | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Supernet(nn.Module):
             else tuple(example_input.shape),
         )
         if space is None:
-            space = make_space(self.traced.groups, widths, divisor, ties)
+            space = make_space(elastic_groups(self.traced, keep), widths, divisor, ties)
             space = with_depths(space, self.traced, depths)
             space = with_kernels(space, self.traced, kernels)
             space = with_resolutions(space, self.traced, resolutions)

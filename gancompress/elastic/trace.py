@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -18,6 +20,7 @@ from gancompress.elastic.branches import (
 )
 from gancompress.elastic.channels import Channels, Dims, Layout
 from gancompress.elastic.graph import (
+    DECIDED,
     Example,
     Inputs,
     Operation,
@@ -28,7 +31,7 @@ from gancompress.elastic.graph import (
     with_batch,
 )
 from gancompress.elastic.kernels import find_kernels
-from gancompress.elastic.parts import Group, Parts
+from gancompress.elastic.parts import Blocks, Group, Parts, Segment
 from gancompress.elastic.rules import FUNCTION_RULES, METHOD_RULES, MODULE_RULES
 from gancompress.elastic.traced import Needed, Traced
 from gancompress.errors import TraceError
@@ -42,8 +45,7 @@ def trace(generator: nn.Module, example: Example) -> Traced:
         example: The shape (N, C, H, W) of an input that it accepts, or that of each by name.
 
     Raises:
-        TraceError: The forward cannot be traced, or an operation on elastic channels is unknown;
-            the message names the module.
+        TraceError: The generator's own forward cannot be traced.
     """
     _refuse_parametrizations(generator)
     inputs = inputs_of(generator, example)
@@ -81,6 +83,8 @@ class Walk:
         self.dims: dict[fx.Node, Dims] = {}
         self.parameters: dict[str, Dims] = {}
         self.operations: list[Operation] = []
+        self.kept: dict[str, str] = {}
+        self.pieces: dict[fx.Node, list[Dims]] = {}  # of values that are several tensors
         self.layouts_of: dict[str, tuple[Layout | None, Layout | None]] = {}
         self._outputs: dict[str, Layout] = {}
         self._modules: dict[str, fx.Node] = {}
@@ -107,13 +111,81 @@ class Walk:
             if dim != keep:
                 self.channels.pin(layout)
 
-    def as_layout(self, node: fx.Node, dim: int) -> Layout:
-        """Layout of a dimension; a fixed one becomes a pinned variable of its own."""
-        layout = self.dims[node][dim]
-        if layout is None:
-            layout = self.channels.new(self.shapes[node.name][dim], node.name)
-            self.channels.pin(layout)
+    def pinned_layout(self, size: int, origin: str) -> Layout:
+        """A variable of its own for a fixed dimension."""
+        layout = self.channels.new(size, origin)
+        self.channels.pin(layout)
         return layout
+
+    def is_share(self, size: Any, layout: Layout | None, count: int) -> bool:
+        """Whether a size in a forward is always this part of a dimension's width."""
+        wanted = {root: share / count for root, share in self._form(layout).items()}
+        return self._number(size) == wanted
+
+    def agree(self, size: Any, layout: Layout | None) -> None:
+        """A view says that a dimension has this size, which other widths may decide."""
+        if not isinstance(size, fx.Node) or self.is_share(size, layout, 1):
+            return
+        read = self._lengths_read(size)
+        if read is not None and len(read) == 1 and read[0]:
+            self.channels.tie(read[0], layout)
+            return
+        self.channels.pin(layout)
+        self.pin_lengths(size)
+
+    def whole_of(self, size: Any, count: int) -> Layout | None:
+        """The dimension of which a size is one of so many parts, as in `x.shape[1] // heads`."""
+        if not isinstance(size, fx.Node) or size.target is not operator.floordiv:
+            return None
+        read = self._lengths_read(size.args[0]) if isinstance(size.args[0], fx.Node) else None
+        return read[0] if read and len(read) == 1 and size.args[1] == count else None
+
+    def pin_lengths(self, node: fx.Node) -> None:
+        """Keep all widths that a number is made of."""
+        read = self._lengths_read(node)
+        if read is not None:
+            for layout in read:
+                self.channels.pin(layout)
+            return
+        for value in node.all_input_nodes:
+            if not self.is_tensor(value):
+                self.pin_lengths(value)
+
+    def _form(self, layout: Layout | None) -> dict[int, Fraction]:
+        """The width of a dimension as a sum of shares of root variables."""
+        form: dict[int, Fraction] = {}
+        for root, length in self.channels.segments(layout):
+            form[root] = form.get(root, Fraction(0)) + length
+        return form
+
+    def _number(self, size: Any) -> dict[int, Fraction] | None:
+        """The same of a size in a forward, None where that is not known."""
+        if not isinstance(size, fx.Node):
+            return {}
+        read = self._lengths_read(size)
+        if read is not None:
+            return self._form(read[0]) if len(read) == 1 else None
+        if size.target in (operator.floordiv, operator.mul) and isinstance(size.args[1], int):
+            form, number = self._number(size.args[0]), Fraction(size.args[1])
+            factor = number if size.target is operator.mul else 1 / number
+            return form and {root: share * factor for root, share in form.items()}
+        return None
+
+    def _lengths_read(self, node: fx.Node) -> list[Layout | None] | None:
+        """The dimensions whose lengths a value is, such as `x.size(1)` and `x.shape[-2:]`."""
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node):
+            return None
+        if node.op == "call_method" and node.target == "size" and self.is_tensor(source):
+            dims = list(self.dims[source])
+            return dims if len(node.args) == 1 else [dims[int(node.args[1])]]  # type: ignore[arg-type]
+        if node.target is getattr and node.args[1] == "shape" and self.is_tensor(source):
+            return list(self.dims[source])
+        if node.target is operator.getitem and self.shapes[source.name] is None:
+            read, key = self._lengths_read(source), node.args[1]
+            if read is not None and isinstance(key, int | slice):
+                return read[key] if isinstance(key, slice) else [read[key]]
+        return None
 
     def output_of(self, name: str, size: int) -> Layout | None:
         """The layout of layer `name`'s output: one variable however often it is called."""
@@ -136,25 +208,26 @@ class Walk:
         yield from layer.named_parameters(recurse=False)
         yield from layer.named_buffers(recurse=False)
 
-    def refuse_cost(self, node: fx.Node, what: str) -> None:
-        """Stop at a layer whose multiply-accumulates are not modelled."""
-        raise TraceError(f"{module_of(node)}: {what} is not supported")
-
-    def unknown(self, node: fx.Node) -> Dims:
-        """The error for an operation without a rule.
-
-        Raises:
-            TraceError: Always.
-        """
-        target = node.target
+    def keep(self, node: fx.Node) -> Dims:
+        """What a node reads, and its own tensors, keep their full width; so does its value."""
+        layouts = [layout for value in node.all_input_nodes for layout in self.dims[value]]
+        for value in node.all_input_nodes:
+            layouts += [layout for dims in self.pieces.get(value, ()) for layout in dims]
         if node.op == "call_module":
-            target = type(self.graph.get_submodule(str(target))).__name__
-        elif callable(target):
-            target = getattr(target, "__name__", str(target))
-        raise TraceError(
-            f"{module_of(node)}: operation '{target}' on elastic channels is not known\n"
-            "  Use another layer there, or wrap that part in a module that keeps its width."
-        )
+            layer = self.graph.get_submodule(str(node.target))
+            own = [f"{node.target}.{name}" for name, _ in self.own_tensors(layer)]
+            layouts += [layout for name in own for layout in self.parameters.get(name, ())]
+        elastic = any(not self.channels.is_pinned(v) for layout in layouts for v in layout or ())
+        if elastic or self._has_weights(node):
+            target = node.target
+            if node.op == "call_module":
+                target = type(self.graph.get_submodule(str(target))).__name__
+            elif callable(target):
+                target = getattr(target, "__name__", str(target))
+            self.kept.setdefault(module_of(node), str(target))
+        for layout in layouts:
+            self.channels.pin(layout)
+        return self.fixed(node)
 
     # -- the walk -----------------------------------------------------------------------
 
@@ -169,6 +242,8 @@ class Walk:
             self.dims[node] = self._attribute(node)
         elif self.shapes[node.name] is None:
             self.dims[node] = ()  # a size, a number: narrower subnets compute their own
+            if DECIDED in node.meta:
+                self.pin_lengths(node)
         else:
             self.dims[node] = self._operation(node)
             for path, *_ in (node.meta.get("nn_module_stack") or {}).values():
@@ -187,24 +262,35 @@ class Walk:
         return self.parameters[name]
 
     def _operation(self, node: fx.Node) -> Dims:
+        try:
+            dims = self._by_rule(node)
+        except (TraceError, TypeError, ValueError, LookupError, AttributeError, AssertionError):
+            dims = None  # a call that its rule does not foresee, such as a list in another form
+        shape = self.shapes[node.name]
+        if dims is None or (isinstance(shape, tuple) and len(dims) != len(shape)):
+            dims = self.keep(node)
+        if node.name in self.shapes.macs and node.name not in self.layouts_of:
+            self._fixed_cost(node)
+        return dims
+
+    def _by_rule(self, node: fx.Node) -> Dims | None:
+        """What the rule for an operation says, None where there is no rule."""
         rule: Any
         if node.op == "call_module":
             layer = self.graph.get_submodule(str(node.target))
             rule = MODULE_RULES.get(type(layer))
-            if rule is not None:
-                dims: Dims = rule(self, node, layer)
-                return dims
-        else:
-            table = FUNCTION_RULES if node.op == "call_function" else METHOD_RULES
-            rule = dict[Any, Any](table).get(node.target)
-            if rule is not None:
-                found: Dims = rule(self, node)
-                return found
-        if self._has_weights(node) or any(
-            layout for value in node.all_input_nodes for layout in self.dims[value]
-        ):
-            return self.unknown(node)
-        return self.fixed(node)
+            return rule(self, node, layer) if rule else None
+        table = FUNCTION_RULES if node.op == "call_function" else METHOD_RULES
+        rule = dict[Any, Any](table).get(node.target)
+        return rule(self, node) if rule else None
+
+    def _fixed_cost(self, node: fx.Node) -> None:
+        """Count the multiply-accumulates of a node whose widths are not followed."""
+        self.keep(node)
+        tensors = [value for value in node.all_input_nodes if self.is_tensor(value)]
+        source = tensors[0] if tensors else node
+        self.operations.append(Operation(node.name, source.name, "matmul", 1, None))
+        self.layouts_of[node.name] = (None, None)
 
     def _has_weights(self, node: fx.Node) -> bool:
         if node.op != "call_module":
@@ -219,6 +305,9 @@ class Walk:
         operations = []
         for op in self.operations:
             channels_in, channels_out = self.layouts_of[op.node]
+            if op.kind == "matmul":
+                operations.append((op, self._parts(channels_in, 1), self._parts(channels_out, 1)))
+                continue
             source = self.shapes[op.source][-1 if op.kind == "linear" else 1]
             result = self.shapes[op.node][-1 if op.kind == "linear" else 1]
             operations.append(
@@ -243,6 +332,7 @@ class Walk:
             kernels=find_kernels(self.graph),
             stages=find_stages(self.graph.graph, branches, needs.nodes, self.shapes),
             needs=needs,
+            kept=self.kept,
         )
 
     def _branches(self, values: Mapping[str, str]) -> tuple[list[Branch], Needed]:
@@ -277,10 +367,10 @@ class Walk:
         layouts: Sequence[Layout | None] = ()
         if node.op == "get_attr":
             layouts = self.dims[node]
-        elif kinds and kinds != ["depthwise"]:
+        elif kinds and not kinds[0].endswith(("depthwise", "matmul")):
             layouts = (self.layouts_of[node.name][1],)
-        for variable in {v for layout in layouts for v in layout or ()}:
-            group = self._groups.get(self.channels.find(variable))
+        for variable in {v for layout in layouts for v, _ in self.channels.segments(layout)}:
+            group = self._groups.get(variable)
             if group is not None:
                 yield group.name
 
@@ -296,28 +386,35 @@ class Walk:
             return True
         body = next(node for node in self.dims if node.name == branch.body)
         parts = self._parts(self.dims[body][1], 0)
-        names = [segment.name for segment in parts.segments if isinstance(segment, Group)]
+        names = parts.groups
         return len(names) == len(parts.segments) and all(only(needs.groups[n]) for n in names)
 
     def _name_groups(self) -> dict[int, Group]:
         groups: dict[int, Group] = {}
-        used = {v for dims in self.parameters.values() for layout in dims for v in layout or ()}
-        for variable in sorted(used):
-            root = self.channels.find(variable)
-            if root in groups or self.channels.is_pinned(root):
+        units: dict[int, int] = {}
+        for dims in self.parameters.values():
+            for root, length in (s for layout in dims for s in self.channels.segments(layout)):
+                units[root] = max(units.get(root, 1), length)
+        for root in sorted(units, key=lambda v: (self.channels.ranks[v], v)):
+            if self.channels.is_pinned(root):
                 continue
             origin = self.channels.origins[root]
             namesakes = sum(group.name.partition("#")[0] == origin for group in groups.values())
             name = f"{origin}#{namesakes + 1}" if namesakes else origin
-            groups[root] = Group(name, self.channels.sizes[root])
+            groups[root] = Group(name, self.channels.sizes[root], units[root])
         self._groups = groups
         return groups
 
     def _parts(self, layout: Layout | None, length: int) -> Parts:
         if layout is None:
             return Parts((length,))
-        roots = [self.channels.find(v) for v in layout]
-        return Parts(tuple(self._groups.get(root, self.channels.sizes[root]) for root in roots))
+        return Parts(tuple(self._segment(*found) for found in self.channels.segments(layout)))
+
+    def _segment(self, root: int, length: int) -> Segment:
+        group = self._groups.get(root)
+        if group is None:
+            return self.channels.sizes[root] * length
+        return group if length == 1 else Blocks(group, length)
 
     def _elastic_dims(self, dims: Dims) -> tuple[Parts | None, ...]:
         parts = [self._parts(layout, 0) if layout else None for layout in dims]

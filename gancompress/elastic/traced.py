@@ -44,6 +44,8 @@ class Traced:
         kernels: Kernels that can be cropped, in order of execution.
         stages: Branches that can be left out, see `find_stages`.
         needs: When each node, parameter and buffer, and group is computed or used, by its name.
+        kept: Modules around operations without a rule, and the first of these; what they read keeps
+            its full width.
     """
 
     graph: fx.GraphModule
@@ -56,6 +58,7 @@ class Traced:
     kernels: tuple[Kernel, ...]
     stages: tuple[tuple[Branch, ...], ...]
     needs: Needed
+    kept: Mapping[str, str]
     _whole: fx.GraphModule | None = field(default=None, repr=False, compare=False)
     _reduced: dict[frozenset[str], Traced] = field(default_factory=dict, repr=False, compare=False)
 
@@ -111,5 +114,6 @@ class Traced:
             kernels=self.kernels,
             stages=(),
             needs=needs,
+            kept=self.kept,
             _whole=self.graph,
         )

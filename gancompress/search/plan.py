@@ -18,7 +18,7 @@ from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.config import SearchOptions, SupernetOptions, load_options
 from gancompress.cost.table import load_device
 from gancompress.data import Split, load_split
-from gancompress.elastic import Supernet
+from gancompress.elastic import Supernet, nothing_elastic
 from gancompress.elastic.calibrate import norms_with_statistics
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.metrics.distances import RealSet
@@ -84,8 +84,11 @@ def plan_search(options: SearchOptions, device: torch.device, trusted: Sequence[
         ConfigError: A budget, the image size, the metric, the runtime, the searcher or a log of
             trials cannot be used.
         CheckpointError: The supernet's run or the metric's weights are missing.
+        SpaceError: The supernet has one subnet only.
     """
     net, network = load_supernet(options.supernet, trusted)
+    if not net.space.dimensions:
+        raise nothing_elastic(net.traced)
     size = options.size or int(network.header.get("image_size", 256))
     _check_size(size, network.stride)
     everything, problem, budgets = bounded(net, size, options)

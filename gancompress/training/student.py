@@ -34,7 +34,9 @@ from gancompress.elastic import (
     Tie,
     Traced,
     channel_importance,
+    elastic_groups,
     make_space,
+    nothing_elastic,
     sort_channels,
     trace,
     with_depths,
@@ -229,9 +231,13 @@ def _space(
     traced: Traced | None = None,
 ) -> SearchSpace:
     traced = traced or trace(generator, example_shape)
-    space = with_depths(_widths(options, generator, traced.groups), traced, options.depths)
+    groups = elastic_groups(traced, options.keep)
+    space = with_depths(_widths(options, generator, groups), traced, options.depths)
     space = with_kernels(space, traced, options.kernels)
-    return with_resolutions(space, traced, options.resolutions)
+    space = with_resolutions(space, traced, options.resolutions)
+    if not space.dimensions:
+        raise nothing_elastic(traced)
+    return space
 
 
 def _widths(options: StudentOptions, generator: nn.Module, groups: Sequence[Group]) -> SearchSpace:
