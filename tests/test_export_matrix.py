@@ -30,7 +30,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sub-pixel": {"name": "subpixel_resnet_6blocks"},
     "foreign": {},
 }
-NUM_SUBNETS = 5
+NUM_SUBNETS = 2
 ROOT = Path(__file__).parent.parent
 EMOJI = ROOT / "datasets" / "draw2emoji" / "testB"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import random
 import shutil
@@ -373,23 +374,70 @@ def test_folder_in_use_is_refused(world: World, tmp_path: Path) -> None:
     assert world.start("pix2pix", tmp_path)["images"] == 12
 
 
-def test_loss_that_is_not_finite_keeps_the_last_good_state(
+def broken_from(first: int, last: int) -> Callable[[str, Tensor], Tensor]:
+    """The adversarial loss, NaN from one call to another."""
+    calls = itertools.count(1)
+
+    def loss(mode: str, scores: Tensor) -> Tensor:
+        value = generator_gan_loss(mode, scores)
+        return value * math.nan if first <= next(calls) <= last else value
+
+    return loss
+
+
+GAN_LOSS = "gancompress.training.teacher.generator_gan_loss"
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(GAN_LOSS, broken_from(3, 4))
+    assert world.start("pix2pix", tmp_path, "log.log_every=4")["images"] == 12
+    skipped = [line.get("skipped") for line in log_lines(tmp_path) if "epoch" in line]
+    assert skipped == [None, 2, None]
+    assert "image 8: 2 of 2 steps skipped, as a gradient was not finite" in caplog.text
+    load_tensors(tmp_path / "weights.safetensors")  # refuses what is not finite
+
+
+def test_gradients_that_stay_not_finite_end_a_training_with_its_last_good_state(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = world.whole("pix2pix"), iter(range(99))
-
-    def broken(mode: str, scores: Tensor) -> Tensor:
-        value = generator_gan_loss(mode, scores)
-        return value * math.nan if next(calls) == 3 else value
-
+    sets = ("schedule.num_images=40",)
     with monkeypatch.context() as patch:
-        patch.setattr("gancompress.training.teacher.generator_gan_loss", broken)
-        with pytest.raises(GanCompressError, match="G_gan is not finite at image 8"):
-            world.start("pix2pix", tmp_path)
-    assert load_pickle(tmp_path / "state.pt")["images"] == 4
-    load_tensors(tmp_path / "weights.safetensors")  # refuses what is not finite
-    world.start("pix2pix", tmp_path)
-    assert fingerprints(tmp_path) == fingerprints(whole)
+        patch.setattr(GAN_LOSS, broken_from(5, 99))
+        patch.setattr(Trainer, "_checkpoint", once_good(Trainer._checkpoint, 8))
+        with pytest.raises(GanCompressError, match=r"(?s)10 steps in a row.*image 8 is kept.*lr="):
+            world.start("pix2pix", tmp_path, *sets)
+    assert load_pickle(tmp_path / "state.pt")["images"] == 8
+    load_tensors(tmp_path / "weights.safetensors")
+    with pytest.raises(ConfigError, match="other options"):
+        world.start("pix2pix", tmp_path, *sets, "schedule.lr=0.1")
+    assert world.start("pix2pix", tmp_path, *sets, "schedule.lr=0.00005")["images"] == 44
+    rates = {line["lr"] for line in log_lines(tmp_path) if "lr" in line}
+    assert 5e-5 in rates
+    assert "lr: 5.0e-05" in (tmp_path / "config.yaml").read_text()
+
+
+def once_good(checkpoint: Callable[[Trainer], None], images: int) -> Callable[[Trainer], None]:
+    """Checkpoints up to an image alone, so that it is clear which one is kept."""
+    return lambda trainer: checkpoint(trainer) if trainer.images <= images else None
+
+
+@pytest.mark.parametrize("kind", ["pix2pix", "supernet"])
+def test_a_training_that_collapses_is_no_success(
+    world: World, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its losses stay finite; the state before is kept, and a lower rate goes on from it."""
+    sets = ("schedule.num_images=24", "log.sample_every=4", "log.checkpoint_every=4")
+    with pytest.raises(GanCompressError, match="has no result"):
+        world.start(kind, tmp_path, *sets, "schedule.lr=1000000")
+    assert "image" in caplog.text
+    assert not (tmp_path / "done.json").exists()
+    with pytest.raises(GanCompressError, match="has no result"):
+        world.start(kind, tmp_path, *sets, "schedule.lr=1000000")
 
 
 def test_weights_that_are_not_finite_are_not_saved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from gancompress.checkpoint.files import load_pickle, save_state, write_atomic
 from gancompress.config import (
+    Change,
     DataOptions,
     Section,
     build,
@@ -32,6 +33,11 @@ TEACHER_FILE = "teacher.safetensors"
 
 # what may change between two starts of one run, as no result depends on it
 COSMETIC = ("log", "run", "data.cache_gb", "workers", "teacher.pairs", "teacher.calls")
+# what may change while a training goes on: what is advised where it has diverged
+ADJUSTABLE: dict[str, Callable[[Any, Any], bool]] = {
+    "schedule.lr": lambda before, after: after < before,
+    "schedule.precision": lambda before, after: after == "fp32",
+}
 # what a stage finds out itself where no value is given
 FOUND = {"data": ("input", "target"), "generator": ("input_nc", "output_nc")}
 # what is opened where it is, or has files put into it; others take the place of a link
@@ -120,27 +126,32 @@ class RunFolder:
             raise ConfigError(f"{self.config}: damaged: no options of a run")
         return old
 
-    def changes(self, options: Section) -> list[str]:
+    def changes(self, options: Section) -> list[Change]:
         """Options that differ from those in the folder and would change its results."""
         if not self.config.exists():
             return []
         old, new = self._recorded(), options.model_dump(mode="json")
         with suppress(ConfigError):  # a key that the file lacks had its default
             old = build(type(options), old, str(self.config)).model_dump(mode="json")
-        changed = differences(old, new)
-        keys = [(line.partition(":")[0], line) for line in changed]
+        kept = tuple(f"{key}." for key in COSMETIC)
         return [
-            line for key, line in keys if not f"{key}.".startswith(tuple(f"{c}." for c in COSMETIC))
+            change
+            for change in differences(old, new)
+            if not f"{change.key}.".startswith(kept)
         ]
 
     def _refuse_changes(self, options: Section) -> None:
-        changed = self.changes(options)
+        changed = [str(change) for change in self.changes(options) if not self._may_go_on(change)]
         if changed:
             raise ConfigError(
                 f"{self.path} was started with other options:\n  "
                 + "\n  ".join(changed)
                 + "\n  Continue with the old values, or start afresh with --set run=FOLDER."
             )
+
+    def _may_go_on(self, change: Change) -> bool:
+        allowed = ADJUSTABLE.get(change.key)
+        return not self.is_done and allowed is not None and allowed(change.before, change.after)
 
     def load_state(self) -> dict[str, Any] | None:
         """The saved training state, or None at the beginning."""

@@ -1,6 +1,7 @@
 """Options: sections with types and ranges, read from YAML files."""
 
 from gancompress.config.loading import (
+    Change,
     build,
     differences,
     dump_options,
@@ -39,6 +40,7 @@ from gancompress.config.schema import (
 __all__ = [
     "AffineOptions",
     "AugmentOptions",
+    "Change",
     "CheckOptions",
     "CompressOptions",
     "DataOptions",

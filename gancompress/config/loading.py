@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -94,16 +94,27 @@ def dump_options(options: Section) -> str:
     return yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False)
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lines `key: old -> new` for every value that differs between two resolved options."""
-    lines = []
+class Change(NamedTuple):
+    """A value that differs between two resolved options."""
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} -> {self.after}"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[Change]:
+    """Every value that differs between two resolved options, with keys such as `data.root`."""
+    changes = []
     for key in dict.fromkeys([*old, *new]):
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{name}.")
+            changes += differences(before, after, f"{name}.")
         elif before != after:
-            lines.append(f"{name}: {before} -> {after}")
-    return lines
+            changes.append(Change(name, before, after))
+    return changes
 
 
 def override(raw: dict[str, Any], text: str) -> None:

@@ -24,7 +24,6 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import DistillLossOptions, ScheduleOptions
 from gancompress.data import Batch, Split
-from gancompress.distributed import average_gradients
 from gancompress.errors import ConfigError
 from gancompress.losses.perceptual import PerceptualLoss, require_rgb_target
 from gancompress.losses.terms import (
@@ -42,6 +41,7 @@ from gancompress.losses.terms import (
 )
 from gancompress.training.adversary import Adversary
 from gancompress.training.averaging import Ema
+from gancompress.training.health import Samples, take_step
 from gancompress.training.held_out import HeldOut
 from gancompress.training.loop import Losses
 from gancompress.training.networks import Student, activations
@@ -159,9 +159,7 @@ class DistillTask:
             assert batch.real_b is not None
             real = batch.real_b.to(self.device)
             sums["D"] = sums["D"] + self.adversary.see_real(goal.inputs, real)
-        average_gradients(self.optimisers)
-        for optim in self.optimisers:
-            optim.step()
+        take_step(self.optimisers)
         self.ema.update(self.student.generator, self.steps)
         self.steps += 1
         return sums
@@ -241,7 +239,7 @@ class DistillTask:
         """Distances to the teacher, see `HeldOut`."""
         return self._evaluation.scores(self.ema.module)
 
-    def samples(self) -> Tensor:
+    def samples(self) -> Samples:
         """A sheet of examples, see `HeldOut`."""
         return self._evaluation.samples(self.ema.module, self.recipe.num_samples)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gancompress.data import Split, spread, to_float, translate_batches
 from gancompress.metrics import metric
+from gancompress.training.health import Samples
 from gancompress.training.networks import Student
 from gancompress.training.sheets import sheet
 
@@ -35,7 +36,7 @@ class HeldOut:
         outputs = self._translate(generator, inputs).items()
         return {f"mae_{name}": distance(out, wanted) for name, out in outputs}
 
-    def samples(self, generator: nn.Module, count: int) -> Tensor:
+    def samples(self, generator: nn.Module, count: int) -> Samples:
         """Rows of input, teacher, and the student's networks, the largest first."""
         inputs = self._inputs()
         rows = spread(len(inputs), count)
@@ -43,8 +44,9 @@ class HeldOut:
             self._teacher_outputs()[rows],
             *self._translate(generator, inputs[rows]).values(),
         ]
-        shown = [self.split.output.preview(images) for images in outputs]
-        return sheet([self.split.inputs.kind.preview(inputs[rows]), *shown])
+        shown = self.split.inputs.kind.preview(inputs[rows])
+        wanted, largest, *others = map(self.split.output.preview, outputs)
+        return Samples(sheet([shown, wanted, largest, *others]), shown, largest, wanted)
 
     def _inputs(self) -> Tensor:
         inputs = self.split.inputs

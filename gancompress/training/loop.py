@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -28,11 +29,27 @@ from gancompress.distributed import (
     shared,
     under_torchrun,
     whole_batches,
+    world_size,
 )
-from gancompress.errors import CheckpointError, GanCompressError, Interrupted
+from gancompress.errors import CheckpointError, DataError, GanCompressError, Interrupted
 from gancompress.progress import Progress
+from gancompress.training.health import Health, Samples, StepSkipped
 
 Losses = dict[str, Tensor]
+logger = logging.getLogger(__name__)
+
+MAX_SKIPPED = 10
+"""Steps in a row whose gradients may be not finite."""
+CHECKPOINT_SECONDS = 600
+"""The state is saved this often at least."""
+STOPPING = {
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+}
+"""Signals that end a training with its state saved."""
+READ_AGAIN = (0.2, 1.0)
+"""Seconds until a batch that could not be read is read again."""
 
 
 class Task(Protocol):
@@ -51,6 +68,9 @@ class Task(Protocol):
             batch: Images.
             rng: Source of everything random in this step.
             progress: Share of the training that is over, in [0, 1).
+
+        Raises:
+            StepSkipped: A gradient is not finite; the weights that it trains are as they were.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,8 +82,8 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Scores on held-out images."""
 
-    def samples(self) -> Tensor:
-        """A sheet of example images, (3, H, W) uint8."""
+    def samples(self) -> Samples:
+        """Example images."""
 
     def save(self, run: RunFolder, progress: dict[str, Any]) -> None:
         """Write the stage's weights into the run folder."""
@@ -102,6 +122,10 @@ class Trainer:
     images: int = 0
     _sums: dict[str, float] = field(default_factory=dict)
     _steps: int = 0
+    _skipped: int = 0  # of these steps
+    _in_a_row: int = 0
+    _saved: int = 0
+    _saved_at: float = field(default_factory=time.monotonic)
     _facts: str = ""  # losses to be reported
     _since: float = field(default_factory=time.perf_counter)
 
@@ -110,8 +134,11 @@ class Trainer:
 
         Raises:
             Interrupted: A signal came; the state is saved.
-            GanCompressError: A loss is no longer finite; the last good state is kept.
+            GanCompressError: A loss is no longer finite, or the images at the end are no result;
+                the last good state is kept.
+            DataError: A batch cannot be read; the state is saved.
         """
+        self.health = Health(str(self.run.path))
         self._restore()
         total, first = self.schedule.total_images, rank() == 0
         name = f"{self.run.path.parent.name}/{self.run.path.name}"
@@ -133,6 +160,7 @@ class Trainer:
                     )
         summary = {"images": self.images, **agreed(self._evaluate)}
         self._checkpoint()
+        self._require_result()
         if first:
             self.run.finish(summary)
         return summary
@@ -146,10 +174,14 @@ class Trainer:
         torch.manual_seed(step_seed)  # dropout draws from the global generator
         rng = torch.Generator().manual_seed(step_seed)
         progress = self.images / self.schedule.total_images
-        share = share_of(batch_size)
-        batch = self.stream.batch(self.images + rank() * share, share)
-        with whole_batches():
-            losses = self.task.step(batch, rng, progress)
+        batch = self._read(share_of(batch_size))
+        try:
+            with whole_batches():
+                losses = self.task.step(batch, rng, progress)
+            self._in_a_row = 0
+        except StepSkipped:
+            losses = {}
+            self._skip()
         self.images += batch_size
         self._steps += 1
         for name, value in losses.items():
@@ -159,16 +191,45 @@ class Trainer:
         if self.images < self.schedule.total_images:
             if self._passed(self.log.sample_every):
                 agreed(self._evaluate)
-            if self._passed(self.log.checkpoint_every):
+            late = any_rank(time.monotonic() - self._saved_at > CHECKPOINT_SECONDS)
+            if late or self._passed(self.log.checkpoint_every):
                 self._checkpoint()
+
+    def _read(self, share: int) -> Batch:
+        """This rank's images; a disk that is away for a moment is waited for."""
+        position = self.images + rank() * share
+        for seconds in READ_AGAIN:
+            with suppress(OSError, DataError):
+                return self.stream.batch(position, share)
+            time.sleep(seconds)
+        try:
+            return self.stream.batch(position, share)
+        except (OSError, DataError):
+            if world_size() == 1:  # the others would wait for this one
+                self._checkpoint()
+            raise
+
+    def _skip(self) -> None:
+        self._skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row == MAX_SKIPPED:
+            self._refuse([f"a gradient of {MAX_SKIPPED} steps in a row"])
 
     def _passed(self, every: int) -> bool:
         before = self.images - self.schedule.batch_size
         return self.images // every > before // every
 
     def _write_log(self) -> None:
-        means = averaged({n: float(total) / self._steps for n, total in self._sums.items()})
+        counted = max(1, self._steps - self._skipped)
+        means = averaged({n: float(total) / counted for n, total in self._sums.items()})
         self._refuse([name for name, mean in means.items() if not math.isfinite(mean)])
+        self.health.see_losses(means, self.images)
+        if self._skipped:
+            means["skipped"] = self._skipped
+            logger.warning(
+                "%s, image %d: %d of %d steps skipped, as a gradient was not finite",
+                self.run.path, self.images, self._skipped, self._steps,
+            )  # fmt: skip
         now = time.perf_counter()
         speed = self._steps * self.schedule.batch_size / max(now - self._since, 1e-9)
         epoch = self.images / max(1, len(self.stream.split))
@@ -177,25 +238,46 @@ class Trainer:
         if rank() == 0:
             self.run.append_log({**entry, "images_per_second": round(speed, 2)})
         self._facts = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
-        self._sums, self._steps, self._since = {}, 0, now
+        self._sums, self._steps, self._skipped, self._since = {}, 0, 0, now
 
     def _refuse(self, bad: list[str]) -> None:
         if bad:
             raise shared(
                 GanCompressError(
                     f"{self.run.path}: {', '.join(bad[:3])} is not finite at image {self.images}."
-                    "\n  The last good state is kept; lower schedule.lr or set "
-                    "schedule.precision=fp32."
+                    f"\n  {self._way_on()}"
                 )
             )
+
+    def _require_result(self) -> None:
+        if fatal := self.health.fatal:
+            raise shared(
+                GanCompressError(
+                    f"{self.run.path}: this training has no result: {'; '.join(fatal)}.\n"
+                    f"  {self._way_on()}"
+                )
+            )
+
+    def _way_on(self) -> str:
+        afresh = "start afresh with --set run=FOLDER and a lower schedule.lr"
+        if not 0 < self._saved < self.schedule.total_images:
+            return f"No good state was saved: {afresh}, or schedule.precision=fp32."
+        return (
+            f"The state of image {self._saved} is kept: rerun with --set "
+            f"schedule.lr={self.schedule.lr / 4:g} or schedule.precision=fp32 to go on from it, "
+            f"or {afresh}."
+        )
 
     def _evaluate(self) -> dict[str, float]:
         start = time.perf_counter()
         scores = self.task.evaluate()
-        entry = {"images": self.images, **scores}
-        if scores and entry not in self.run.read_log():  # a run may die between this and its end
+        samples = self.task.samples()
+        save_image(samples.sheet, self.run.samples / f"{self.images:08d}.png")
+        entry: dict[str, Any] = {"images": self.images, **scores}
+        if found := self.health.see_images(samples, scores, self.images):
+            entry["alarms"] = found
+        if len(entry) > 1 and entry not in self.run.read_log():  # it may die before its end
             self.run.append_log(entry)
-        save_image(self.task.samples(), self.run.samples / f"{self.images:08d}.png")
         self._since += time.perf_counter() - start  # the rate in the log is that of the training
         return scores
 
@@ -204,9 +286,10 @@ class Trainer:
             self._write_log()  # refuses losses that are not finite
         state = self.task.state_dict()
         self._refuse(not_finite(state))  # a gradient can overflow where the loss did not
-        if rank() > 0:
+        if rank() > 0 or self.health.is_spoiled:
             return
         self.run.save_state({"images": self.images, "task": state})
+        self._saved, self._saved_at = self.images, time.monotonic()
         total = self.schedule.total_images
         self.task.save(self.run, {"images": self.images, "of": total})
 
@@ -221,8 +304,10 @@ class Trainer:
                     f"{self.run.state} does not fit this training: {error}\n"
                     "  Delete it to start again, or restore it from a copy."
                 ) from None
+            self._saved = self.images
         if rank() == 0:
             self.run.rewind_log(self.images if state else -1)
+            self.health.restore(self.run.read_log())
 
 
 @contextmanager
@@ -264,16 +349,20 @@ def learning_rate(schedule: ScheduleOptions, images: int) -> float:
 
 @dataclass
 class StopRequest:
-    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+    """Set by the first signal of `STOPPING`; the second one ends the process at once."""
 
     requested: bool = False
 
 
 @contextmanager
 def graceful_stop() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request, and restore the handlers afterwards."""
+    """Turn the first signal into a request, and restore the handlers afterwards.
+
+    A signal that is ignored, as nohup has it with SIGHUP, stays so.
+    """
     request = StopRequest()
-    watched = (signal.SIGINT, signal.SIGTERM)
+    ignored = {number for number in STOPPING if signal.getsignal(number) is signal.SIG_IGN}
+    watched = STOPPING - ignored
 
     def note(number: int, frame: FrameType | None) -> None:
         request.requested = True

@@ -24,7 +24,7 @@ from gancompress.data import (
     load_split,
     spread,
 )
-from gancompress.distributed import agreed, average_gradients
+from gancompress.distributed import agreed
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.palette import IGNORED, Palette, find_palette
 from gancompress.metrics.segmentation import (
@@ -36,6 +36,7 @@ from gancompress.metrics.segmentation import (
     save_judge,
 )
 from gancompress.training.averaging import Ema
+from gancompress.training.health import Samples, take_step
 from gancompress.training.labels import LabelSet, SegmentationStream, label_image, label_images
 from gancompress.training.loop import Losses, Trainer, claimed
 from gancompress.training.precision import autocast
@@ -110,8 +111,7 @@ class SegmenterTask:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients(self.optimisers)
-        self.optimiser.step()
+        take_step(self.optimisers)
         self.ema.update(self.module, self.steps)
         self.steps += 1
         return {"cross_entropy": loss}
@@ -132,16 +132,15 @@ class SegmenterTask:
         self.real["split"] = held_out.split
         return {key: value for key, value in self.real.items() if isinstance(value, float)}
 
-    def samples(self) -> Tensor:
+    def samples(self) -> Samples:
         """Rows of photo, predicted labels and true labels."""
         judge, held_out = self.judge(), self.held_out
         chosen = spread(len(held_out.photos), self.options.log.num_samples)
         photos = held_out.photos.take(chosen)
         truth = LabelSet(held_out.labels, self.palette)
         predicted = torch.stack([judge.predict(photo, photo.shape[1:]) for photo in photos])
-        return sheet(
-            [photos, self.palette.paint(predicted), self.palette.paint(truth.take(chosen)[:, 0])]
-        )
+        classes = (predicted, truth.take(chosen)[:, 0])
+        return Samples(sheet([photos, *map(self.palette.paint, classes)]), photos)
 
     def state_dict(self) -> dict[str, Any]:
         """Network, average and optimiser."""

@@ -22,13 +22,13 @@ from gancompress.checkpoint.network import (
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, TeacherOptions
 from gancompress.data import Batch, ImageKind, Split, spread, translate_batches
-from gancompress.distributed import average_gradients
 from gancompress.losses import discriminator_gan_loss, generator_gan_loss, recon_loss
 from gancompress.losses.perceptual import PerceptualLoss, require_rgb_target
 from gancompress.losses.pool import ImagePool
 from gancompress.metrics import all_scores
 from gancompress.models import build_discriminator, build_generator, init_weights
 from gancompress.training.averaging import Ema
+from gancompress.training.health import Samples, take_step
 from gancompress.training.loop import Losses
 from gancompress.training.precision import autocast
 from gancompress.training.sheets import sheet
@@ -84,16 +84,14 @@ class TeacherTask(ABC):
     def _update_generators(self, loss: Tensor) -> None:
         self.optim_g.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients([self.optim_g])
-        self.optim_g.step()
+        take_step([self.optim_g])
         self.ema.update(self.generators[0], self.steps)
         self.steps += 1
 
     def _update_discriminators(self, loss: Tensor) -> None:
         self.optim_d.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients([self.optim_d])
-        self.optim_d.step()
+        take_step([self.optim_d])
 
     def _autocast(self) -> Any:
         return autocast(self.options.schedule.precision, self.device)
@@ -114,16 +112,16 @@ class TeacherTask(ABC):
         scores = all_scores(fakes, {"truth": truth})
         return {name.removeprefix("truth_"): score for name, score in scores.items()}
 
-    def samples(self) -> Tensor:
+    def samples(self) -> Samples:
         """Rows of input, output and, for paired data, truth."""
         held_out = self.held_out
         chosen = spread(len(held_out.inputs), self.options.log.num_samples)
         inputs = held_out.inputs.take(chosen)
-        outputs = [self._translate(inputs)]
+        shown = [self._translate(inputs)]
         if held_out.paired and held_out.targets is not None:
-            outputs.append(held_out.targets.take(chosen))
-        shown = [held_out.output.preview(images) for images in outputs]
-        return sheet([held_out.inputs.kind.preview(inputs), *shown])
+            shown.append(held_out.targets.take(chosen))
+        rows = [held_out.inputs.kind.preview(inputs), *map(held_out.output.preview, shown)]
+        return Samples(sheet(rows), *rows)
 
     def start_from(self, folder: Path) -> None:
         """Continue the networks that another teacher's run has left.
