@@ -41,7 +41,7 @@ from gancompress.training import stages
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-class Crash(Exception):  # noqa: N818  # stands for whatever ends a process without warning
+class Crash(BaseException):  # stands for whatever ends a process without warning
     """Raised in the middle of a stage."""
 
 

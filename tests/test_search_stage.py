@@ -30,7 +30,14 @@ from gancompress.config import (
 from gancompress.cost import format_count
 from gancompress.data import load_split, to_float
 from gancompress.elastic import Subnet, Supernet
-from gancompress.errors import BudgetError, CheckpointError, ConfigError, Interrupted
+from gancompress.errors import (
+    BudgetError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GanCompressError,
+    Interrupted,
+)
 from gancompress.metrics import all_scores
 from gancompress.models import build_generator, init_weights
 from gancompress.search import (
@@ -108,6 +115,55 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Subnet]:
 
 def quoted(*budgets: int) -> str:
     return f"budgets={json.dumps([str(budget) for budget in budgets])}"
+
+
+# -- subnets that fail ----------------------------------------------------------------------
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[Subnet], bool], error: Exception
+) -> None:
+    measure = Evaluator.measure
+
+    def spoilt(self: Evaluator, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
+        if fails(subnet):
+            raise error
+        return measure(self, subnet, rivals)
+
+    monkeypatch.setattr(Evaluator, "measure", spoilt)
+
+
+@pytest.mark.parametrize("error", [DataError("its output is not finite"), RuntimeError("oom")])
+def test_a_subnet_that_fails_is_left_out(
+    supernet: Path,
+    tmp_path: Path,
+    whole: SearchResult,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    bad = whole.trials[1].subnet
+    with monkeypatch.context() as patch:
+        failing(patch, lambda subnet: subnet == bad, error)
+        result = search(search_options(tmp_path, supernet), CPU)
+    assert result.num_failed == 1
+    assert bad not in {trial.subnet for trial in result.trials}
+    assert f"subnet {bad} failed: " in caplog.text
+    assert load_result(tmp_path) == result
+    assert "1 more failed" in (tmp_path / "report.html").read_text()
+    lines = (tmp_path / "trials.jsonl").read_text().splitlines()
+    logged = [json.loads(line)["trial"] for line in lines]
+    assert [line["subnet"] for line in logged if "failure" in line] == [str(bad)]
+
+
+def test_a_search_whose_subnets_all_fail_says_why(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: SearchResult
+) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, lambda subnet: True, RuntimeError("no such operator"))
+        with pytest.raises(GanCompressError, match=r"^4 of 4 subnets failed.*no such operator"):
+            search(search_options(tmp_path, supernet), CPU)
+    assert search(search_options(tmp_path, supernet), CPU) == whole  # they are tried again
 
 
 # -- budgets --------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ COMPARED = 16  # subnets that are evaluated in float32, too, where the search to
 def conclude(
     options: SearchOptions, plan: Plan, evaluator: Evaluator, trials: list[Trial]
 ) -> SearchResult:
-    """The result of a search."""
+    """The result of a search; of trials that failed it has the number."""
+    failed = [trial for trial in trials if trial.failure]
+    trials = [trial for trial in trials if not trial.failure]
     quality, costs = evaluator.quality, plan.everything.costs
     genomes = plan.net.space.genomes(trial.subnet for trial in trials)
     whole = _on_all_images(options, plan, evaluator)
@@ -43,6 +45,7 @@ def conclude(
         plan.searcher.diagnose(plan.problem, trials),
         evaluator.runtime,
         rank_agreement(evaluator, trials),
+        len(failed),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor
 from gancompress.data import RGB, Generator, ImageKind, ImageSet, Split, spread, translate_batches
 from gancompress.data.translation import PIECE
 from gancompress.elastic import Subnet, Supernet, ready_subnet
+from gancompress.errors import GanCompressError, Interrupted
 from gancompress.metrics import PAIRED, all_scores
 from gancompress.metrics.distances import (
     Estimate,
@@ -180,6 +182,17 @@ class Evaluator:
             DataError: An image cannot be used.
         """
         self.references, self.real  # noqa: B018  # computed at the first use
+
+    def attempt(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:
+        """What `measure` gives; a trial that failed where it raises, so that a search goes on."""
+        try:
+            return self.measure(subnet, rivals)
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever a subnet, a runtime or a user's metric makes of it
+            text = str(error) if isinstance(error, GanCompressError) else repr(error)
+            macs = self.net.macs(subnet, self.size)
+            return Trial(subnet, macs, math.inf, {}, complete=False, failure=text)
 
     @torch.inference_mode()
     def measure(self, subnet: Subnet, rivals: Sequence[Rival] = ()) -> Trial:

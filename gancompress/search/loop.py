@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ import numpy as np
 from gancompress.config import SearchOptions
 from gancompress.distributed import agreed, rank
 from gancompress.elastic import Subnet
-from gancompress.errors import Interrupted
+from gancompress.errors import GanCompressError, Interrupted
 from gancompress.progress import Progress
 from gancompress.search.evaluator import Evaluator
 from gancompress.search.executor import Executor, Request
@@ -27,7 +28,27 @@ from gancompress.search.searchers import generation_rng
 from gancompress.search.trials import Trial
 from gancompress.training.loop import graceful_stop
 
+logger = logging.getLogger(__name__)
+
 SETTLED = 1e-3  # relative gain in hypervolume that counts as none
+FEW_FAILED = 3  # trials that may fail before their share counts
+SHARE_FAILED = 0.2
+
+
+def require_scores(trials: Sequence[Trial], few: int) -> None:
+    """Raise if too many trials failed: that is no matter of single subnets.
+
+    Args:
+        trials: So far.
+        few: How many may fail in any case.
+    """
+    failed = [trial for trial in trials if trial.failure]
+    if len(failed) > max(few, SHARE_FAILED * len(trials)):
+        raise GanCompressError(
+            f"{len(failed)} of {len(trials)} subnets failed; the first one, {failed[0].subnet}: "
+            f"{failed[0].failure}\n"
+            "  The others are kept; rerun this command once the cause is mended."
+        )
 
 
 @dataclass
@@ -84,8 +105,10 @@ class SearchLoop:
 
         Raises:
             Interrupted: A signal came.
+            GanCompressError: More than a few of them failed.
         """
         made = self._made()
+        require_scores(made, 0)
         return made + self._others({trial.subnet for trial in made})
 
     def _others(self, made: set[Subnet]) -> list[Trial]:
@@ -148,7 +171,10 @@ class SearchLoop:
             found.append(trial)
             if rank() == 0:
                 self.log.append(trial)
+                if trial.failure:
+                    logger.warning("subnet %s failed: %s", trial.subnet, trial.failure)
             bar.update()
+            require_scores(found, FEW_FAILED)
 
         def is_over() -> bool:  # one clock decides, or ranks would end differently
             return stop() or (rank() == 0 and self._time_is_up(found))

@@ -144,7 +144,8 @@ def write_search_report(result: SearchResult, evaluator: Evaluator, path: Path, 
     given_up = sum(not trial.complete for trial in result.trials)
     facts = {
         "images": f"{len(evaluator.inputs)} at {result.size}x{result.size}; {split}",
-        "search": f"{len(result.trials)} subnets evaluated, {given_up} of them given up early",
+        "search": f"{len(result.trials)} subnets evaluated, {given_up} of them given up early"
+        + (f"; {result.num_failed} more failed" if result.num_failed else ""),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}",
         "subnets run in": result.runtime,

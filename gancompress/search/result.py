@@ -105,6 +105,7 @@ class SearchResult:
         runtime: What the subnets ran in.
         precision: For a search in less than float32, Kendall's rank agreement with that, over how
             many subnets; else empty.
+        num_failed: Subnets that could not be evaluated.
     """
 
     metric: str
@@ -117,6 +118,7 @@ class SearchResult:
     predictor: dict[str, float] = field(default_factory=dict)
     runtime: str = "eager"
     precision: dict[str, float] = field(default_factory=dict)
+    num_failed: int = 0
 
     @property
     def front(self) -> list[Trial]:
@@ -141,6 +143,7 @@ class SearchResult:
             "size": self.size,
             "num_trials": len(self.trials),
             "num_given_up": sum(not trial.complete for trial in self.trials),
+            "num_failed": self.num_failed,
             "seconds": self.seconds,
             "predictor": self.predictor,
             "runtime": self.runtime,
@@ -196,4 +199,5 @@ def _read(content: dict[str, Any]) -> SearchResult:
         numbers(content["predictor"]),
         runtime,
         precision,
+        index(content.get("num_failed", 0)),
     )

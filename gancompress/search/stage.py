@@ -153,7 +153,7 @@ def _is_current(run: RunFolder, sources: dict[str, str]) -> bool:
 
 def _make_worker(path: Path) -> Worker:
     """The worker of another process."""
-    return load_evaluator(path).measure
+    return load_evaluator(path).attempt
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _executor(
     if under_torchrun():
         if options.workers > 1 and rank() == 0:
             logger.warning("workers=%d is ignored: every rank is one process", options.workers)
-        yield RankExecutor(evaluator.measure)
+        yield RankExecutor(evaluator.attempt)
     elif options.workers > 1:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "evaluator.safetensors"
@@ -172,4 +172,4 @@ def _executor(
             with pool(options.workers, _make_worker, path) as several:
                 yield several
     else:
-        yield SerialExecutor(evaluator.measure)
+        yield SerialExecutor(evaluator.attempt)

@@ -26,7 +26,9 @@ class Trial:
             which was given up is an estimate.
         scores: The metric, and what costs nothing beside it.
         num_images: Images it was evaluated on.
-        complete: False where it was given up because another subnet is better for certain.
+        complete: False where it was given up because another subnet is better for certain, or
+            failed.
+        failure: Why there is no score; the loss is infinite then.
         values: Losses of single images in the evaluator's order; none for a distance between sets.
         seconds: Where the time went: forward, features, distance.
     """
@@ -39,12 +41,15 @@ class Trial:
     complete: bool = True
     values: tuple[float, ...] = field(default=(), compare=False)
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    failure: str = ""
 
     def as_json(self, details: bool = True) -> dict[str, Any]:
         """Plain content; `details` are what the log needs and a summary does not."""
         content = {**asdict(self), "subnet": str(self.subnet)}
         if not details:
             del content["values"], content["seconds"]
+        if not self.failure:
+            del content["failure"]
         return content
 
     @classmethod
@@ -57,6 +62,8 @@ class Trial:
         macs, complete = index(content["macs"]), content.get("complete", True)
         if not 1 <= macs < 1 << 62 or not isinstance(complete, bool):
             raise ValueError("no trial")
+        if content.get("failure"):
+            raise ValueError("no score")
         return cls(
             Subnet.of_text(content["subnet"]),
             macs,
