@@ -26,7 +26,7 @@ from gancompress.checkpoint.files import load_pickle, load_tensors
 from gancompress.checkpoint.network import Network, load_network, load_supernet
 from gancompress.checkpoint.run import RunFolder
 from gancompress.config import GeneratorOptions, ScheduleOptions, Section, StudentOptions
-from gancompress.data import Batch
+from gancompress.data import Batch, BatchStream
 from gancompress.elastic import calibrate, capture, trace
 from gancompress.errors import (
     CheckpointError,
@@ -203,14 +203,6 @@ MOMENTS: dict[str, tuple[type | None, str, int]] = {
 }
 
 
-def terminate() -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_crashed_run_goes_on_to_the_same_weights_and_log(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -230,12 +222,12 @@ def test_crashed_run_goes_on_to_the_same_weights_and_log(
 
 
 @pytest.mark.parametrize(
-    ("moment", "send"),
+    ("moment", "sent"),
     [
-        ("before the first step", terminate),
-        ("right after a checkpoint", interrupt),
-        ("between two checkpoints", terminate),
-        ("at the end", terminate),
+        ("before the first step", signal.SIGTERM),
+        ("right after a checkpoint", signal.SIGINT),
+        ("between two checkpoints", signal.SIGUSR1),
+        ("at the end", signal.SIGHUP),
     ],
 )
 def test_stopped_run_saves_its_step_and_goes_on(
@@ -243,16 +235,16 @@ def test_stopped_run_saves_its_step_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     moment: str,
-    send: Callable[[], None],
+    sent: signal.Signals,
 ) -> None:
     whole = world.whole("pix2pix")
     _, name, number = MOMENTS[moment]
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(s) for s in loop.STOPPING]
     with monkeypatch.context() as patch:
-        at_call(patch, Trainer, name, number, send)
+        at_call(patch, Trainer, name, number, lambda: signal.raise_signal(sent))
         with pytest.raises(Interrupted, match=f"stopped at image {2 * number} of 12"):
             world.start("pix2pix", tmp_path)
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(s) for s in loop.STOPPING] == handlers
     assert load_pickle(tmp_path / "state.pt")["images"] == 2 * number
     world.start("pix2pix", tmp_path)
     assert fingerprints(tmp_path) == fingerprints(whole)
@@ -282,7 +274,7 @@ def test_run_interrupted_twice_equals_an_uninterrupted_one(
         with pytest.raises(Crash):
             world.start(kind, tmp_path)
     with monkeypatch.context() as patch:
-        at_call(patch, Trainer, "_advance", 1, terminate)
+        at_call(patch, Trainer, "_advance", 1, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
             world.start(kind, tmp_path)
     world.start(kind, tmp_path)
@@ -372,6 +364,66 @@ def test_folder_in_use_is_refused(world: World, tmp_path: Path) -> None:
             world.start("pix2pix", tmp_path)
         assert time.process_time() - before < 1
     assert world.start("pix2pix", tmp_path)["images"] == 12
+
+
+def test_a_signal_that_is_ignored_stays_so(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nohup` starts a program so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        at_call(monkeypatch, Trainer, "_advance", 2, lambda: signal.raise_signal(signal.SIGHUP))
+        assert world.start("pix2pix", tmp_path)["images"] == 12
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, error: Exception, first: int, last: int) -> None:
+    """Reading batches fails from one call to another."""
+    monkeypatch.setattr(loop, "READ_AGAIN", (0.0, 0.0))
+    calls, batch = itertools.count(1), BatchStream.batch
+
+    def read(self: BatchStream, position: int, size: int) -> Batch:
+        if first <= next(calls) <= last:
+            raise error
+        return batch(self, position, size)
+
+    monkeypatch.setattr(BatchStream, "batch", read)
+
+
+@pytest.mark.parametrize("error", [OSError("no such device"), DataError("a.png: truncated")])
+def test_a_batch_that_cannot_be_read_is_read_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole = world.whole("pix2pix")
+    with monkeypatch.context() as patch:
+        unreadable(patch, error, 4, 5)
+        world.start("pix2pix", tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+
+
+@pytest.mark.parametrize("error", [OSError("no such device"), DataError("a.png: truncated")])
+def test_images_that_stay_unreadable_lose_no_step(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole = world.whole("pix2pix")
+    with monkeypatch.context() as patch:
+        unreadable(patch, error, 4, 6)
+        with pytest.raises(type(error), match=str(error)):
+            world.start("pix2pix", tmp_path)
+    assert load_pickle(tmp_path / "state.pt")["images"] == 6
+    world.start("pix2pix", tmp_path)
+    assert fingerprints(tmp_path) == fingerprints(whole)
+
+
+def test_state_is_saved_by_time_as_well(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    at_call(monkeypatch, Trainer, "_advance", 4, crash)
+    with pytest.raises(Crash):
+        world.start("pix2pix", tmp_path, "log.checkpoint_every=1000")
+    assert load_pickle(tmp_path / "state.pt")["images"] == 6
 
 
 def broken_from(first: int, last: int) -> Callable[[str, Tensor], Tensor]:
