@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -405,6 +406,31 @@ def test_plain_output_names_what_was_written(
     ended = call("search", "run/search")
     assert "4 subnets evaluated" in ended.out
     assert "budget" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("teacher", "compress data --teacher run/teacher"),
+        ("supernet", "search run/supernet --dry-run"),
+        ("search", "export run/search --subnet "),
+    ],
+)
+def test_stage_names_the_command_that_comes_next(
+    call: Call, world: Path, monkeypatch: pytest.MonkeyPatch, stage: str, expected: str
+) -> None:
+    monkeypatch.chdir(world)
+    ended = call(stage, f"{stage}.yaml")
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    program, *words = shlex.split(line.removeprefix("next: "))
+    assert program == "gancompress"
+    assert " ".join(words).replace(f"{world}/", "").startswith(expected)
+    assert make_parser().parse_args(words).command == words[0]
+    if stage != "teacher":  # the rehearsal of a compression takes long
+        assert call(*words).code == 0
+    if stage == "search":
+        (report,) = re.findall(r"^report: (.*)$", ended.out, re.MULTILINE)
+        assert Path(report).is_file()
 
 
 @pytest.mark.parametrize(

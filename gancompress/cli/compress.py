@@ -36,6 +36,7 @@ def run_compress(context: Context) -> None:
     for label, path in done.files.items():
         context.say(f"{label}: {path}")
     context.say(f"report: {done.report}")
+    context.suggest("demo", options.search.run)
     context.result(
         {
             "rows": [_facts(row) for row in done.rows],

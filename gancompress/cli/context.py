@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ class Context:
         """Print for people; silent under `--json`."""
         if not self.args.json and speaks():
             print(text, flush=True)
+
+    def suggest(self, *words: str | Path) -> None:
+        """Print the command that a user is likely to want next."""
+        self.say(f"next: {shlex.join(['gancompress', *map(str, words)])}")
 
     def result(self, content: dict[str, Any]) -> None:
         """The one JSON object on standard output under `--json`."""

@@ -32,5 +32,5 @@ def run_evaluate(context: Context) -> None:
     else:
         why = "; ".join(found.left_out) or "with --features none, no applicable metric remains"
         context.say(f"no scores: {why}")
-    context.say(f"{found.output}: scores.json, report.html, images/")
+    context.say(f"{found.output}: scores.json, images/\nreport: {found.output / 'report.html'}")
     context.result(found.summary)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gancompress.checkpoint.models import run_data, run_splits, run_stage, stage_folder
+from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.context import Context, existing
 from gancompress.config import SearchOptions, build, dump_options, load_options
 from gancompress.cost import format_count
@@ -52,6 +53,9 @@ def run_search(context: Context) -> None:
         return
     result = search(options, context.device, plan)
     show_result(context, result)
+    context.say(f"report: {RunFolder(options.run).report}")
+    if result.answers:
+        context.suggest("export", options.run, "--subnet", str(result.answers[0].trial.subnet))
     context.result(
         {
             "run": str(options.run),

@@ -46,6 +46,8 @@ def run_teacher(context: Context) -> None:
         _dry_run(context, options, network)
         return
     _finish(context, options.run, train_teacher(options, context.device))
+    backwards = () if options.data.direction == "AtoB" else ("--direction", "BtoA")
+    context.suggest("compress", options.data.root, "--teacher", options.run, *backwards)
 
 
 def run_supernet(context: Context) -> None:
@@ -62,6 +64,7 @@ def run_supernet(context: Context) -> None:
         _dry_run(context, options, teacher, student.net)
         return
     _finish(context, options.run, train_supernet(options, context.device, context.args.module))
+    context.suggest("search", options.run, "--dry-run")
 
 
 def run_finetune(context: Context) -> None:
@@ -84,6 +87,7 @@ def run_finetune(context: Context) -> None:
         context.result(options.model_dump(mode="json"))
         return
     _finish(context, options.run, finetune(options, context.device, context.args.module))
+    context.suggest("export", options.run)
 
 
 def _finish(context: Context, run: Path, scores: dict[str, Any]) -> None:
