@@ -47,6 +47,7 @@ from gancompress.models.resnet import CONFIG_SETS
 from gancompress.training import loop
 from gancompress.training.averaging import Ema
 from gancompress.training.distill import DistillTask
+from gancompress.training.health import Samples
 from gancompress.training.loop import Trainer, learning_rate
 from gancompress.training.networks import SubnetView, View, activations
 from gancompress.training.pairs import PaddedTeacher
@@ -319,7 +320,8 @@ def test_result_differs_if_a_part_of_the_state_is_lost(
 
     monkeypatch.setattr(task, "load_state_dict", forget)
     monkeypatch.setattr(task, "evaluate", lambda self: {})
-    monkeypatch.setattr(task, "samples", lambda self: torch.zeros(3, 8, 8, dtype=torch.uint8))
+    nothing = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    monkeypatch.setattr(task, "samples", lambda self: Samples(nothing, nothing[None]))
     world.start(kind, run)
     assert fingerprints(run).keys() == fingerprints(whole).keys()
     assert fingerprints(run) != fingerprints(whole)
