@@ -80,7 +80,24 @@ def test_alarm_is_told_when_it_lasts_and_once(caplog: pytest.LogCaptureFixture) 
     told = [record.getMessage() for record in caplog.records]
     assert "runs/a, image 4: every output is one flat colour" in told
     assert len(told) == len(set(told)) == 3
-    assert set(health.fatal) == {Alarm.FLAT, Alarm.WORSE_THAN_FLAT}
+    assert set(health.fatal) == {Alarm.FLAT, Alarm.SATURATED, Alarm.WORSE_THAN_FLAT}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("inverted", []),  # as far from the goal as an untrained network may be
+        ("only black and white", [Alarm.SATURATED, Alarm.WORSE_THAN_FLAT]),
+        ("the same picture", [Alarm.ALIKE]),
+        ("the inputs", []),
+    ],
+)
+def test_what_leaves_no_result(case: str, expected: list[Alarm]) -> None:
+    outputs, wanted, _ = FOUND[case]
+    health = Health("runs/a")
+    for images in (1, 2):
+        health.see_images(samples(outputs, wanted), {}, images)
+    assert health.fatal == sorted(expected)
 
 
 def test_good_state_is_not_written_over_by_a_bad_one() -> None:

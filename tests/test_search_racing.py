@@ -13,7 +13,7 @@ from helpers import make_paired
 from test_searchers import Narrowest
 
 from gancompress.elastic import Subnet
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import ConfigError, GanCompressError
 from gancompress.search import Evaluator, SearchResult, Trial
 from gancompress.search.racing import Rival
 from gancompress.search.searchers import SEARCHERS
@@ -141,7 +141,7 @@ def test_a_subnet_that_is_not_finite_is_named(
     monkeypatch.setattr(
         "gancompress.search.evaluator.ready_subnet", lambda *_: lambda x: x * float("nan")
     )
-    with pytest.raises(DataError, match=r"the output of subnet \S+ is not finite"):
+    with pytest.raises(GanCompressError, match=r"the output of subnet \S+ is not finite"):
         search(search_options(tmp_path, supernet), CPU)
 
 

@@ -42,7 +42,7 @@ from gancompress.metrics.segmentation import (
 from gancompress.training.labels import LabelSet, SegmentationStream
 from gancompress.training.loop import Trainer
 from gancompress.training.segmenter import class_weights, load_backbone, train_segmenter
-from runs import at_call, crash, fingerprints, finished, log_lines, process
+from runs import Crash, at_call, crash, fingerprints, finished, log_lines, process
 
 COLOURS = ((0, 0, 170), (0, 255, 255), (255, 85, 0), (170, 255, 85))
 
@@ -436,7 +436,7 @@ def test_a_killed_segmenter_goes_on_to_the_same_weights(
     train_segmenter(whole, CPU)
     with monkeypatch.context() as patch:
         at_call(patch, Trainer, "_advance", 4, crash)
-        with pytest.raises(Exception, match=r"^$"):
+        with pytest.raises(Crash):
             train_segmenter(killed, CPU)
     train_segmenter(killed, CPU)
     assert fingerprints(tmp_path / "killed") == fingerprints(tmp_path / "whole")

@@ -65,10 +65,14 @@ class Alarm(StrEnum):
     MOVED_AWAY = "the distance to what is wanted grows"
     DISCRIMINATOR = "the discriminator is never wrong, so the generator learns nothing from it"
 
-    @property
-    def is_fatal(self) -> bool:
-        """Whether a training that ends so has no result."""
-        return self in (Alarm.FLAT, Alarm.ALIKE, Alarm.WORSE_THAN_FLAT)
+
+NO_RESULT = ({Alarm.FLAT}, {Alarm.ALIKE}, {Alarm.WORSE_THAN_FLAT, Alarm.SATURATED})
+"""What a training has diverged or collapsed by; worse than a flat colour alone is an untrained one."""
+
+
+def is_fatal(found: set[Alarm]) -> bool:
+    """Whether a training that ends so has no result."""
+    return any(kind <= found for kind in NO_RESULT)
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class Health:
 
     def _remember(self, found: set[Alarm]) -> None:
         self._latest["images"] = found
-        self._was_good |= not any(alarm.is_fatal for alarm in found)
+        self._was_good |= not is_fatal(found)
 
     def _moved_away(self, scores: Mapping[str, float]) -> bool:
         """Whether a mean absolute error, in [0, 2], is far above its best."""
@@ -197,11 +201,10 @@ class Health:
     @property
     def is_spoiled(self) -> bool:
         """Whether the latest images are no result, after some that were."""
-        now = self._latest.get("images", set())
-        return self._was_good and any(alarm.is_fatal for alarm in now)
+        return self._was_good and is_fatal(self._latest.get("images", set()))
 
     @property
     def fatal(self) -> list[Alarm]:
         """What is wrong and lasts, and leaves no result."""
         found = self._lasting.get("images", set())
-        return sorted(alarm for alarm in found if alarm.is_fatal)
+        return sorted(found) if is_fatal(found) else []
