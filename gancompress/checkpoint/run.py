@@ -134,11 +134,7 @@ class RunFolder:
         with suppress(ConfigError):  # a key that the file lacks had its default
             old = build(type(options), old, str(self.config)).model_dump(mode="json")
         kept = tuple(f"{key}." for key in COSMETIC)
-        return [
-            change
-            for change in differences(old, new)
-            if not f"{change.key}.".startswith(kept)
-        ]
+        return [change for change in differences(old, new) if not f"{change.key}.".startswith(kept)]
 
     def _refuse_changes(self, options: Section) -> None:
         changed = [str(change) for change in self.changes(options) if not self._may_go_on(change)]

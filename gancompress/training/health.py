@@ -67,7 +67,7 @@ class Alarm(StrEnum):
 
 
 NO_RESULT = ({Alarm.FLAT}, {Alarm.ALIKE}, {Alarm.WORSE_THAN_FLAT, Alarm.SATURATED})
-"""What a training has diverged or collapsed by; worse than a flat colour alone is an untrained one."""
+"""Signs of a training that diverged or collapsed; an untrained one is worse than a flat colour, too."""
 
 
 def is_fatal(found: set[Alarm]) -> bool:
