@@ -67,7 +67,7 @@ class Alarm(StrEnum):
 
 
 NO_RESULT = ({Alarm.FLAT}, {Alarm.ALIKE}, {Alarm.WORSE_THAN_FLAT, Alarm.SATURATED})
-"""Signs of a training that diverged or collapsed; an untrained one is worse than a flat colour, too."""
+"""Signs of a training that diverged; an untrained network is worse than a flat colour, too."""
 
 
 def is_fatal(found: set[Alarm]) -> bool:
