@@ -1,10 +1,9 @@
 """A ResNet generator that ends in a sub-pixel convolution: separable blocks, no norms.
 
-The reference's ResNet spends more than half of a narrow network's arithmetic on its 7x7
-convolutions and its last up-sampling, all at full size, and its instance norms take the colours out
-of every plane. Here no convolution answers at full size, so that the residual blocks get most of
-the arithmetic; features of the first convolution are added again before the last one; and there is
-nothing to calibrate in a subnet.
+A narrow separable ResNet of the reference's design spends more than half of its arithmetic on its
+7x7 convolutions and its last up-sampling, all at full size. Here no convolution answers at full
+size, so that the residual blocks get most of it; features of the first convolution are added again
+before the last one; and without norms a subnet needs no calibration.
 
 Source: Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
 Convolutional Neural Network, CVPR 2016.
