@@ -153,7 +153,7 @@ def test_evaluations_of_a_log_are_known_again() -> None:
     health.restore(log)
     assert health.is_spoiled
     health.see_images(bad, {"mae": 0.4}, 12)
-    assert health.fatal == [Alarm.FLAT]
+    assert Alarm.FLAT in health.fatal
     health.see_images(good, {"mae": 0.1}, 16)
     assert not health.fatal
     assert not health.is_spoiled

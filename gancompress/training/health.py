@@ -205,6 +205,6 @@ class Health:
 
     @property
     def fatal(self) -> list[Alarm]:
-        """What is wrong and lasts, and leaves no result."""
-        found = self._lasting.get("images", set())
+        """What leaves no result, if it lasts or came after good images."""
+        found = (self._latest if self.is_spoiled else self._lasting).get("images", set())
         return sorted(found) if is_fatal(found) else []

@@ -274,9 +274,10 @@ class Trainer:
         samples = self.task.samples()
         save_image(samples.sheet, self.run.samples / f"{self.images:08d}.png")
         entry: dict[str, Any] = {"images": self.images, **scores}
-        if found := self.health.see_images(samples, scores, self.images):
+        found = self.health.see_images(samples, scores, self.images)
+        if found or not scores:
             entry["alarms"] = found
-        if len(entry) > 1 and entry not in self.run.read_log():  # it may die before its end
+        if entry not in self.run.read_log():  # it may die before its end
             self.run.append_log(entry)
         self._since += time.perf_counter() - start  # the rate in the log is that of the training
         return scores
@@ -286,10 +287,11 @@ class Trainer:
             self._write_log()  # refuses losses that are not finite
         state = self.task.state_dict()
         self._refuse(not_finite(state))  # a gradient can overflow where the loss did not
+        self._saved_at = time.monotonic()
         if rank() > 0 or self.health.is_spoiled:
             return
         self.run.save_state({"images": self.images, "task": state})
-        self._saved, self._saved_at = self.images, time.monotonic()
+        self._saved = self.images
         total = self.schedule.total_images
         self.task.save(self.run, {"images": self.images, "of": total})
 
