@@ -122,8 +122,8 @@ MISTAKES: dict[str, str] = {
     "teacher teacher.yaml --set seed.a=1": r"'seed' is a value, not a section",
     "teacher teacher.yaml --set seed=[": r"--set seed: not readable as YAML",
     "teacher teacher.yaml --set seed=many": r"seed: .*valid integer",
-    "teacher teacher.yaml --set run=new --set generator.name=resnet_7blocks": (
-        r"unknown generator 'resnet_7blocks'; did you mean 'resnet_.blocks'\?"
+    "teacher teacher.yaml --set run=new --set generator.name=resnet_65blocks": (
+        r"unknown generator 'resnet_65blocks'; did you mean 'resnet_\d+blocks'\?"
     ),
     "teacher teacher.yaml --device nonsense": r"ConfigError: --device nonsense cannot be used here",
     "teacher teacher.yaml --device cuda:77": r"ConfigError: --device cuda:77 cannot be used here",

@@ -341,7 +341,7 @@ MISTAKES: dict[str, str] = {
     "": "profile takes one of MODEL, --generator, --config-str, and none of them is given",
     "teacher --generator resnet_9blocks": "not MODEL and --generator together",
     "--generator resnet_9blocks --config-str 16_16": "not --generator and --config-str together",
-    "--generator resnet_7blocks": r"unknown generator 'resnet_7blocks'; did you mean",
+    "--generator resnet_65blocks": r"unknown generator 'resnet_65blocks'; did you mean",
     "--generator resnet_9blocks --subnet 8": "--subnet belongs to MODEL; it has no",
     "--config-str 16_16_16_16_16_16 --module a:b": "--module belongs to MODEL",
     "--config-str 16_16_16_16_16_16 --norm batch": "--norm belongs to --generator",

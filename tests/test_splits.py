@@ -673,7 +673,7 @@ def test_config_from_before_an_option_existed_says_its_default(paired: Path) -> 
     run.config.write_text(yaml.safe_dump(old))
     assert run.changes(chosen) == []
     other = teacher_options(paired, run.path, "data.split_seed=1")
-    assert run.changes(other) == ["data.split_seed: 0 -> 1"]
+    assert [str(change) for change in run.changes(other)] == ["data.split_seed: 0 -> 1"]
 
 
 def test_dry_run_tells_the_splits(

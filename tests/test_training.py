@@ -368,7 +368,7 @@ def test_folder_in_use_is_refused(world: World, tmp_path: Path) -> None:
     assert world.start("pix2pix", tmp_path)["images"] == 12
 
 
-def test_a_signal_that_is_ignored_stays_so(
+def test_a_hangup_that_is_ignored_stays_so(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`nohup` starts a program so."""

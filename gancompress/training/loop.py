@@ -360,11 +360,13 @@ class StopRequest:
 def graceful_stop() -> Iterator[StopRequest]:
     """Turn the first signal into a request, and restore the handlers afterwards.
 
-    A signal that is ignored, as nohup has it with SIGHUP, stays so.
+    SIGHUP stays ignored where it is, as `nohup` has it; SIGINT, which a shell has ignored in its
+    background jobs, does not.
     """
     request = StopRequest()
-    ignored = {number for number in STOPPING if signal.getsignal(number) is signal.SIG_IGN}
-    watched = STOPPING - ignored
+    hangup = getattr(signal, "SIGHUP", None)
+    kept = {hangup} if hangup and signal.getsignal(hangup) is signal.SIG_IGN else set()
+    watched = STOPPING - kept
 
     def note(number: int, frame: FrameType | None) -> None:
         request.requested = True
