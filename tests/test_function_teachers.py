@@ -23,7 +23,7 @@ from torch import Tensor
 from gancompress.checkpoint.answers import AnswerBook
 from gancompress.checkpoint.network import load_network
 from gancompress.config import CheckOptions, SupernetOptions, TeacherSource, build
-from gancompress.data import RGB, ImageSet, list_images, make_splits, to_float
+from gancompress.data import RGB, ImageSet, image_kind, list_images, make_splits, to_float
 from gancompress.data.hashing import pixel_digest
 from gancompress.errors import ConfigError, DataError
 from gancompress.pipeline.compression import compress
@@ -31,7 +31,8 @@ from gancompress.pipeline.derive import derive_compression
 from gancompress.training.answered import answered
 from gancompress.training.asking import FunctionTeacher
 from gancompress.training.faults import fault, faults, shift_of
-from gancompress.training.functions import function_kind, load_function
+from gancompress.training.functions import CallError, Question, function_kind, load_function
+from gancompress.training.functions.python import PythonFunction
 from gancompress.training.pairs import Asked, ask
 from gancompress.training.student import load_teacher
 
@@ -126,7 +127,7 @@ def broken(image: Image.Image) -> Image.Image:
 
 
 def picky(image: Image.Image) -> Any:
-    return "no image" if image.getpixel((0, 0)) == PICKED[0] else image
+    return "no image" if image.getpixel((0, 0)) in PICKED else image
 
 
 PICKED: list[object] = []
@@ -188,6 +189,60 @@ def test_one_image_without_answer_is_left_out(images: ImageSet, tmp_path: Path) 
     PICKED.clear()
     PICKED.append(None)
     assert not ask(tmp_path / "pairs", teacher(here("picky")), images).errors
+
+
+def test_images_that_failed_before_do_not_end_a_later_start(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    PICKED[:] = [tuple(images[index][:, 0, 0].tolist()) for index in range(5)]
+    with pytest.raises(DataError, match="5 images in a row"):
+        ask(tmp_path / "pairs", teacher(here("picky")), images)
+    asked = ask(tmp_path / "pairs", teacher(here("picky")), images)
+    assert list(asked.errors) == list(range(5))
+
+
+ANSWERS: dict[str, Any] = {
+    "channels first": np.zeros((3, 8, 8), np.uint8),
+    "five channels": np.zeros((8, 8, 5), np.uint8),
+    "no channel": np.zeros((8, 8, 0), np.uint8),
+    "floats": np.zeros((8, 8, 3), np.float32),
+    "bfloat16": torch.zeros(8, 8, 3, dtype=torch.bfloat16),
+}
+
+
+def given(image: Image.Image) -> Any:
+    return PICKED[0]
+
+
+def answer_of(answer: Any) -> Any:
+    PICKED[:] = [answer]
+    question = Question(torch.zeros(3, 8, 8, dtype=torch.uint8), Path("1.png"))
+    return PythonFunction(here("given"), RGB, RGB).call(question)
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_what_is_no_image_is_a_failure_with_its_reason(answer: Any) -> None:
+    with pytest.raises(CallError) as seen:
+        answer_of(answer)
+    assert not seen.value.again
+
+
+def test_a_truncated_file_that_a_function_opens_is_a_failure(tmp_path: Path) -> None:
+    write_image(tmp_path / "whole.png", picture(0, 64))
+    (tmp_path / "part.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])
+    with (
+        Image.open(tmp_path / "part.png") as part,
+        pytest.raises(CallError, match="is no image") as seen,
+    ):
+        answer_of(part)
+    assert not seen.value.again
+
+
+def test_kinds_of_images_have_answers_of_their_own() -> None:
+    source = build(TeacherSource, {"weights": "true {input} {output}"}, "teacher")
+    kinds = [(RGB, RGB), (image_kind("labels:3"), RGB), (RGB, image_kind("bands:3"))]
+    asked = [FunctionTeacher(load_function(source, *pair), source) for pair in kinds]
+    assert len({str(function.identity(SIZE)) for function in asked}) == 3
 
 
 def test_a_function_out_of_order_ends_it_with_its_reason(images: ImageSet, tmp_path: Path) -> None:
@@ -344,9 +399,25 @@ def test_finished_pairs_are_found_by_name_and_never_mixed_up(
     write_image(tmp_path / "flat" / "00.png", picture(0, SIZE))
     write_image(tmp_path / "photos" / "testA" / "00.png", picture(99, SIZE))
     both = ImageSet([few.files[0], tmp_path / "photos" / "testA" / "00.png", few.files[1]], SIZE)
-    errors = ask(tmp_path, teacher(tmp_path / "flat"), both).errors
-    assert "would be the answer to" in errors[1]
-    assert "holds no answer named 01" in errors[2]
+    for _ in range(2):  # the second start finds the first answer in the store
+        errors = ask(tmp_path, teacher(tmp_path / "flat"), both).errors
+        assert "would be the answer to" in errors[1]
+        assert "holds no answer named 01" in errors[2]
+
+
+def test_inputs_beside_finished_pairs_are_no_answers(images: ImageSet, tmp_path: Path) -> None:
+    few = ImageSet(images.files[:3], SIZE)
+    for index, path in enumerate(few.files):
+        write_image(tmp_path / "photos" / "trainB" / path.name, 255 - picture(index, SIZE))
+    asked = ask(tmp_path, teacher(tmp_path / "photos"), few)
+    assert torch.equal(outputs(asked), negatives(few))
+
+
+def test_finished_pairs_that_are_missing_never_end_it(images: ImageSet, tmp_path: Path) -> None:
+    write_image(tmp_path / "done" / "19.png", picture(0, SIZE))
+    asked = ask(tmp_path, teacher(tmp_path / "done"), images)
+    assert list(asked.errors) == list(range(19))
+    assert len(asked.store.take([])) == 0
 
 
 # -- bad pairs ----------------------------------------------------------------------------------

@@ -82,8 +82,10 @@ class FunctionTeacher:
         A function whose calls may cost is asked about these only when there is more to ask, see
         `answers`.
         """
-        version = {"version": self.source.version} if self.source.version else {}
-        known = {**self.function.identity(), **version, "sizes": self.source.other_size}
+        known = {**self.function.identity(), "sizes": self.source.other_size}
+        known |= {"input": str(self.taken), "output": str(self.function.made)}
+        if self.source.version:
+            known["version"] = self.source.version
         if self.function.probe != "always":
             return known
         if size not in self._identities:
@@ -103,6 +105,7 @@ class FunctionTeacher:
         self, store: PairStore, images: ImageSet, indices: Sequence[int]
     ) -> Iterator[tuple[int, Tensor | None, Json]]:
         """Index, output and facts of every image; the first rank asks, and tells the others."""
+        self.function.expect(images.files)
         asked = self._asked(store, images, indices)
         with Progress(len(indices), "answers", "images", shown=rank() == 0) as bar:
             while (item := agreed(lambda: next(asked, None))) is not None:
@@ -119,7 +122,7 @@ class FunctionTeacher:
     ) -> Iterator[tuple[int, Answer]]:
         if indices and self.function.probe == "before calls":
             self._check_probe(store, images.size)
-        waiting, in_a_row = iter(indices), 0
+        waiting, in_a_row, failed = iter(indices), 0, frozenset(store.failed)
         running: dict[Future[Answer], int] = {}
         stop: GanCompressError | None = None
         with ThreadPoolExecutor(self.source.calls.workers) as pool:
@@ -139,8 +142,11 @@ class FunctionTeacher:
                         stop = error
                         continue
                     yield index, answer
-                    in_a_row = in_a_row + 1 if answer.error else 0
-                    if in_a_row >= MAX_IN_A_ROW:
+                    if answer.error is None:
+                        in_a_row = 0
+                    elif pixel_digest(images[index]) not in failed:
+                        in_a_row += 1
+                    if in_a_row >= MAX_IN_A_ROW and self.function.probe != "never":
                         stop = stop or self._gives_up(answer)
         if stop is not None:
             raise stop

@@ -51,6 +51,7 @@ class PairStore:
         self._lock = FileLock(inside(root, f"{name}/.lock"))
         self._places: dict[str, tuple[int, str]] = {}  # number of the output and its hash
         self._read = 0  # bytes of the manifest
+        self.failed: set[str] = set()  # inputs that had no answer at some time
         if not (self.folder / "teacher.json").exists() and is_first_here():
             write_atomic(self.folder / "teacher.json", json.dumps(facts, indent=1).encode())
 
@@ -87,6 +88,8 @@ class PairStore:
     def take(self, digests: Sequence[str]) -> Answers:
         """The answers to some inputs, all of which are there."""
         self._refresh()
+        if not digests:
+            return Answers(np.zeros((0, *self.shape), np.uint8), np.zeros(0, np.int64))
         places = [self._places[digest][0] for digest in digests]
         return Answers(self._array(), np.array(places, dtype=np.int64))
 
@@ -137,6 +140,8 @@ class PairStore:
             self._read += len(line)
             with suppress(ValueError, KeyError, TypeError, RecursionError):
                 entry = json.loads(line)
+                if "error" in entry:
+                    self.failed.add(str(entry["input"]))
                 self._places[str(entry["input"])] = (int(entry["place"]), str(entry["output"]))
 
 
@@ -144,7 +149,7 @@ class PairStore:
 class Answers:
     """Images of a store by position, see `Indexed`."""
 
-    array: np.memmap[Any, np.dtype[np.uint8]]
+    array: np.ndarray[Any, np.dtype[np.uint8]]
     places: np.ndarray[Any, np.dtype[np.int64]]
 
     def __len__(self) -> int:

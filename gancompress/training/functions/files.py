@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class FileFunction(Function):
         """Open it."""
         path = Path(self.text)
         self.generator = FILES[path.suffix](path, 1, False)
+        self._lock = threading.Lock()
 
     def identity(self) -> dict[str, str]:
         """The hashes of its files."""
@@ -43,7 +46,8 @@ class FileFunction(Function):
         else:
             x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="reflect")
         try:
-            made = torch.from_numpy(self.generator.translate(x.numpy()))
+            with self._lock:  # OpenVINO's generators have one inference request
+                made = torch.from_numpy(self.generator.translate(x.numpy()))
         except GanCompressError as error:
             raise CallError(str(error), again=False) from None
         if side is None:
@@ -60,8 +64,8 @@ class FileFunction(Function):
 class FinishedPairs(Function):
     """A folder of answers that are there already, named as the inputs are.
 
-    `trainA/1.jpg` has its answer in `trainA/1.png` or `trainB/1.png` below the folder, or else in
-    `1.png`, which no other input may have as well.
+    `trainA/1.jpg` has its answer in `trainB/1.png` below the folder; in `trainA/1.png` where there
+    is no `trainB`; or else in `1.png`, which no other input may have as well.
     """
 
     probe = "never"
@@ -74,6 +78,7 @@ class FinishedPairs(Function):
         for path in sorted(root.rglob("*")):
             if is_image_file(path):
                 self.files.setdefault(path.relative_to(root).with_suffix(""), path)
+        self.folders = {name.parent for name in self.files}
 
     def identity(self) -> dict[str, str]:
         """The hash of the files' names and contents."""
@@ -82,15 +87,24 @@ class FinishedPairs(Function):
         content = "\n".join(f"{name} {digest}" for name, digest in lines)
         return {"pairs": hashlib.sha256(content.encode()).hexdigest()}
 
+    def expect(self, paths: Iterable[Path]) -> None:
+        """See `Function`: the first of several inputs gets an answer, at every start."""
+        for path in paths:
+            if (name := self._name(path)) is not None:
+                self.owners.setdefault(name, path)
+
+    def _name(self, path: Path) -> Path | None:
+        folder, stem = path.parent.name, path.stem
+        swapped = folder[:-1] + {"A": "B", "B": "A"}.get(folder[-1:], folder[-1:])
+        own = swapped if Path(swapped) in self.folders else folder
+        return next((name for name in (Path(own) / stem, Path(stem)) if name in self.files), None)
+
     def call(self, question: Question) -> Planes:
         """See `Function`."""
         path = question.path
-        folder, stem = path.parent.name, path.stem
-        swapped = folder[:-1] + {"A": "B", "B": "A"}.get(folder[-1:], folder[-1:])
-        names = [Path(folder) / stem, Path(swapped) / stem, Path(stem)]
-        name = next((name for name in names if name in self.files), None)
+        name = self._name(path)
         if name is None:
-            raise CallError(f"{self.text} holds no answer named {stem}", again=False)
+            raise CallError(f"{self.text} holds no answer named {path.stem}", again=False)
         if self.owners.setdefault(name, path) != path:
             raise CallError(
                 f"{self.files[name]} would be the answer to {self.owners[name]}, too", again=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -65,6 +66,9 @@ class Function(ABC):
     @abstractmethod
     def identity(self) -> dict[str, str]:
         """What it is known by without being asked."""
+
+    def expect(self, paths: Iterable[Path]) -> None:  # noqa: B027  # most answer any image
+        """Be told all images of a split, in order, before calls for some of them."""
 
     @abstractmethod
     def call(self, question: Question) -> Planes:

@@ -48,21 +48,23 @@ class PythonFunction(Function):
             answer = self.function(image)
         except Exception as error:  # whatever the user's function raises
             raise CallError(f"{type(error).__name__}: {error}") from error
-        return self._planes(answer)
+        try:
+            return self._planes(answer)
+        except CallError:
+            raise
+        except Exception as error:  # files that the function has opened are decoded here
+            raise CallError(
+                f"{type(answer).__name__} is no image: {type(error).__name__}: {error}", again=False
+            ) from error
 
     def _planes(self, answer: Any) -> Planes:
         if isinstance(answer, Tensor):
             answer = answer.numpy(force=True)
         if isinstance(answer, np.ndarray):
-            if answer.dtype != np.uint8 or answer.ndim not in (2, 3):
-                raise CallError(
-                    f"an array of {answer.dtype} and shape {answer.shape}; answers are PIL images "
-                    "or arrays (H, W, C) of uint8", again=False,
-                )  # fmt: skip
+            self._check(answer)
             if isinstance(self.made, Bands):
-                return [
-                    Image.fromarray(plane) for plane in np.atleast_3d(answer).transpose(2, 0, 1)
-                ]
+                planes = np.atleast_3d(answer).transpose(2, 0, 1)
+                return [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
             answer = Image.fromarray(answer[..., 0] if answer.shape[2:] == (1,) else answer)
         if not isinstance(answer, Image.Image):
             raise CallError(f"{type(answer).__name__} is no image", again=False)
@@ -70,3 +72,14 @@ class PythonFunction(Function):
             return [self.made.convert(upright(answer))]
         except ValueError as error:
             raise CallError(str(error), again=False) from None
+
+    def _check(self, answer: np.ndarray[Any, Any]) -> None:
+        counts = (self.made.channels,) if isinstance(self.made, Bands) else (1, 3, 4)
+        channels = answer.shape[2] if answer.ndim == 3 else 1
+        is_image = answer.ndim in (2, 3) and channels in counts and answer.size
+        if answer.dtype != np.uint8 or not is_image:
+            raise CallError(
+                f"an array of {answer.dtype} and shape {answer.shape}; answers are PIL images or "
+                f"arrays (H, W, C) of uint8, where C is {' or '.join(map(str, counts))}",
+                again=False,
+            )
