@@ -459,11 +459,11 @@ def test_the_very_same_answer_to_several_images_is_left_out(images: ImageSet) ->
     inputs = [images[index] for index in range(10)]
     safety = 255 - images[15]
     answers = [safety if index in (2, 5, 6) else 255 - inputs[index] for index in range(10)]
-    found = faults(inputs, answers, (RGB, RGB), CheckOptions())
+    found = faults(zip(inputs, answers, strict=True), (RGB, RGB), CheckOptions())
     assert found == {2: "alike", 5: "alike", 6: "alike"}
-    assert not faults(inputs, answers, (RGB, RGB), CheckOptions(alike=0.5))
+    assert not faults(zip(inputs, answers, strict=True), (RGB, RGB), CheckOptions(alike=0.5))
     answers[2] = 255 - inputs[2]
-    assert not faults(inputs, answers, (RGB, RGB), CheckOptions())
+    assert not faults(zip(inputs, answers, strict=True), (RGB, RGB), CheckOptions())
 
 
 def lazy(image: Image.Image) -> Image.Image:
@@ -475,7 +475,7 @@ def test_bad_pairs_are_counted_shown_and_left_out_of_the_lists(
 ) -> None:
     PICKED[:] = [tuple(images[index][:, 0, 0].tolist()) for index in (4, 7, 8)]
     data = {"root": str(tmp_path / "photos"), "mode": "unpaired", "load_size": 32, "crop_size": 32}
-    source = {"weights": here("lazy")}
+    source: dict[str, Any] = {"weights": here("lazy")}
     raw = {"run": str(tmp_path / "run"), "data": data, "teacher": source,
            "schedule": {"num_images": 2}}  # fmt: skip
     options = build(SupernetOptions, raw, "supernet")
@@ -489,6 +489,11 @@ def test_bad_pairs_are_counted_shown_and_left_out_of_the_lists(
     assert "3 unchanged" in caplog.text or "2 unchanged" in caplog.text
     assert list((tmp_path / "run" / "samples").glob("left_out_*.png"))
     assert len(network.module.outputs) == len(kept.inputs("search", "AtoB"))
+    (tmp_path / "run" / "state.pt").touch()
+    source["checks"] = {"unchanged": 255.0}  # the first start has checked all of them
+    options, again = build(SupernetOptions, raw, "supernet"), load_teacher(options.teacher)
+    assert answered(again, options, tmp_path / "pairs", kept) == kept
+    assert torch.equal(again.module.outputs, network.module.outputs)
 
 
 # -- what is left of it -------------------------------------------------------------------------

@@ -32,7 +32,7 @@ TEACHER_FILE = "teacher.safetensors"
 """In the folder of a supernet or of what was finetuned: later stages need nothing else."""
 
 # what may change between two starts of one run, as no result depends on it
-COSMETIC = ("log", "run", "data.cache_gb", "workers", "teacher.pairs", "teacher.calls")
+COSMETIC = ("log", "run", "data.cache_gb", "workers", "pairs", "teacher.pairs", "teacher.calls")
 # what may change while a training goes on: what is advised where it has diverged
 ADJUSTABLE: dict[str, Callable[[Any, Any], bool]] = {
     "schedule.lr": lambda before, after: after < before,

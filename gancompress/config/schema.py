@@ -497,6 +497,7 @@ class FinetuneOptions(Section):
     run: Path
     supernet: Path
     subnet: str
+    pairs: Path | None = None  # folder of the teacher's answers; `pairs` beside the run by default
     seed: Seed = 0
     loss: DistillLossOptions = DistillLossOptions()
     schedule: ScheduleOptions

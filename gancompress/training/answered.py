@@ -14,6 +14,7 @@ from torch import Tensor
 from gancompress.checkpoint.answers import AnswerBook
 from gancompress.checkpoint.files import Json
 from gancompress.checkpoint.network import Network
+from gancompress.checkpoint.run import RunFolder
 from gancompress.config import CheckOptions, SupernetOptions
 from gancompress.data import ImageKind, ImageSet, Splits, load_split, save_image
 from gancompress.distributed import agreed, rank
@@ -22,7 +23,7 @@ from gancompress.paths import file_name
 from gancompress.training.asking import FunctionTeacher
 from gancompress.training.faults import faults
 from gancompress.training.functions import load_function
-from gancompress.training.pairs import Asked, ask
+from gancompress.training.pairs import Asked, ask, refuse_missing
 from gancompress.training.sheets import sheet
 from gancompress.training.store import PairStore
 
@@ -81,27 +82,20 @@ class KnownFunction:
             raise DataError(
                 f"{store.folder} has no answer to {images.files[index]} and {len(indices) - 1} "
                 f"others, and the function of {self.source} is not run again\n"
-                "  Put the folder of answers back, or train the supernet again."
+                "  Name its folder of answers (--set pairs=FOLDER), or train the supernet again."
             )
         return iter(())
 
 
-def _checked(
+def _left_out(
     teacher: Network, images: ImageSet, asked: Asked, options: CheckOptions
-) -> tuple[dict[str, Tensor], dict[int, str]]:
-    """Good answers by the hash of the input, and why images are left out, by position."""
+) -> dict[int, str]:
+    """Why images are left out, by position."""
     places = [place for place in range(len(images)) if place not in asked.errors]
     found = asked.store.take([asked.digests[place] for place in places])
-    answers = [found.take([index])[0] for index in range(len(places))]
-    kinds = (teacher.input, teacher.output)
-    bad = faults([images[place] for place in places], answers, kinds, options)
-    left_out = {**asked.errors, **{places[index]: reason for index, reason in bad.items()}}
-    good = {
-        asked.digests[place]: answer
-        for place, answer in zip(places, answers, strict=True)
-        if place not in left_out
-    }
-    return good, left_out
+    pairs = ((images[place], found.take([index])[0]) for index, place in enumerate(places))
+    bad = faults(pairs, (teacher.input, teacher.output), options)
+    return {**asked.errors, **{places[index]: reason for index, reason in bad.items()}}
 
 
 def _say_left_out(split: str, images: ImageSet, left_out: dict[int, str]) -> None:
@@ -131,7 +125,8 @@ def _show(
 def answered(teacher: Network, options: SupernetOptions, root: Path, splits: Splits) -> Splits:
     """Ask a function about all images of a run, and give its network the answers held out.
 
-    Pairs that are left out are shown in the run's folder of samples.
+    Pairs that are left out are shown in the run's folder of samples. A run that goes on keeps its
+    lists, whose images were checked when it was started.
 
     Args:
         teacher: Of `load_teacher`; changed in place.
@@ -141,6 +136,9 @@ def answered(teacher: Network, options: SupernetOptions, root: Path, splits: Spl
 
     Returns:
         The lists without the images that have no answer, or one of no use.
+
+    Raises:
+        DataError: The run goes on, and an image that it was started with has no answer now.
     """
     data, folder = options.data, options.run / "samples"
     asker = FunctionTeacher(
@@ -149,19 +147,26 @@ def answered(teacher: Network, options: SupernetOptions, root: Path, splits: Spl
     sizes = {"train": data.load_size, "search": data.whole_size, "test": data.whole_size}
     identities: dict[str, dict[str, str]] = {}
     kept: dict[str, Tensor] = {}
+    goes_on = agreed(lambda: RunFolder(options.run).state.exists())
     for split, size in sizes.items():
         if not splits.inputs(split, data.direction):
             continue
         images = load_split(data, split, size, splits).inputs
         asked = ask(root, asker, images)
         identities[str(size)] = agreed(partial(asker.identity, size))
-        good, left_out = _checked(teacher, images, asked, options.teacher.checks)
+        if goes_on:
+            refuse_missing(asked, images)
+            left_out = {}
+        else:
+            left_out = _left_out(teacher, images, asked, options.teacher.checks)
         splits = splits.without(split, data.direction, left_out.keys())
         _say_left_out(split, images, left_out)
         if rank() == 0 and left_out:
             _show(folder / f"left_out_{split}.png", teacher, images, asked, left_out)
         if split != "train":
-            kept |= good
+            places = [place for place in range(len(images)) if place not in left_out]
+            digests = [asked.digests[place] for place in places]
+            kept |= zip(digests, asked.store.take(digests).take(range(len(digests))), strict=True)
     teacher.module = AnswerBook.of(kept, teacher.output.channels).eval()
     teacher.description = {"answers": {"label": asker.label, "identities": identities}}
     return splits

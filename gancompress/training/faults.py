@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -62,28 +63,26 @@ def shift_of(before: Tensor, after: Tensor) -> tuple[int, int, float, float]:
 
 
 def faults(
-    inputs: list[Tensor],
-    answers: list[Tensor],
+    pairs: Iterable[tuple[Tensor, Tensor]],
     kinds: tuple[ImageKind, ImageKind],
     options: CheckOptions,
 ) -> dict[int, str]:
     """What is wrong with answers, by position; those without a fault are left out.
 
     Args:
-        inputs: (C, H, W) uint8 each.
-        answers: The same.
+        pairs: Inputs and answers, (C, H, W) uint8 each; looked at one after another.
         kinds: Of inputs and answers.
         options: Thresholds.
     """
     taken, made = kinds
-    found = {
-        place: reason
-        for place, (pixels, answer) in enumerate(zip(inputs, answers, strict=True))
-        if (reason := fault(taken.preview(pixels), made.preview(answer), options))
-    }
-    digests = [pixel_digest(answer) for answer in answers]
+    found: dict[int, str] = {}
+    digests = []
+    for place, (pixels, answer) in enumerate(pairs):
+        digests.append(pixel_digest(answer))
+        if reason := fault(taken.preview(pixels), made.preview(answer), options):
+            found[place] = reason
     counts = Counter(digests)
-    most = max(options.alike * len(answers), MIN_ALIKE - 1)
+    most = max(options.alike * len(digests), MIN_ALIKE - 1)
     for place, digest in enumerate(digests):
         if counts[digest] > most:
             found.setdefault(place, "alike")

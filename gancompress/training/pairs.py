@@ -187,6 +187,15 @@ def teacher_pairs(root: Path, teacher: Teacher, images: ImageSet) -> Answers:
         DataError: It has no answer to one.
     """
     asked = ask(root, teacher, images)
+    refuse_missing(asked, images)
+    return asked.store.take(asked.digests)
+
+
+def refuse_missing(asked: Asked, images: ImageSet) -> None:
+    """Raise where an image has no answer.
+
+    Raises:
+        DataError: It names the first one.
+    """
     for index, error in asked.errors.items():
         raise DataError(f"the teacher has no answer to {images.files[index]}: {error}")
-    return asked.store.take(asked.digests)

@@ -339,7 +339,7 @@ def finetune(
             options.loss, lambda *_: [view], 0.0, options.schedule, options.log.num_samples
         )
         splits = agreed(lambda: record_splits(run, source.data, options.supernet))
-        pairs = run.path.parent / PAIRS
+        pairs = options.pairs or run.path.parent / PAIRS
         parts = _Distillation(student, teacher, judge, recipe, source.data, splits, pairs)
         return _distil(options, run, parts, device)
 
