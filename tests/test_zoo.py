@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from zoo import ZOO
+from zoo import ZOO, AnimeGanV2
 
 from gancompress.elastic import Supernet, channel_importance, sort_channels
 
@@ -35,3 +35,14 @@ def test_generator_of_the_literature_is_elastic(
     assert kept <= share
     sort_channels(generator, net.traced, channel_importance(generator, net.traced))
     assert torch.allclose(generator(x), image, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 30])  # of the example; a quarter of 30 is no whole number
+@torch.inference_mode()
+def test_a_forward_that_decides_on_shapes_runs_at_less_resolution(side: int) -> None:
+    x = torch.randn(1, 3, 32, 32)
+    example = torch.zeros(1, 3, side, side)
+    net = Supernet(AnimeGanV2(), example, widths=(1.0,), resolutions=(0.25, 0.5, 1.0)).eval()
+    for percent in (25, 50):
+        subnet = net.space.parse(f"{net.space.full()}".replace("_r100", f"_r{percent}"))
+        assert torch.equal(net.extract(subnet)(x), net(x, subnet))

@@ -162,12 +162,12 @@ def _without_branches(network: Network) -> Network:
     for facts in (network.description, *later):
         cut = _read_cut(facts, network.source)
         if cut != Cut():
-            network.module = reduced_copy(network.module, cut, network.example_shape).eval()
             network.stride = stride_at(network.stride, cut.resolution)
             if network.stride > MAX_STRIDE:
                 raise CheckpointError(
                     f"{network.source}: sides of images would be multiples of {network.stride}"
                 )
+            network.module = reduced_copy(network.module, cut, network.example_shape).eval()
     return network
 
 

@@ -20,6 +20,7 @@ from gancompress.elastic.graph import (
     call_with,
     empty_inputs,
     inputs_of,
+    resized,
     trace_graph,
 )
 from gancompress.elastic.kernels import centre, crop_kernels
@@ -78,25 +79,29 @@ def resampled(x: Tensor, sides: Iterable[int]) -> Tensor:
     return made
 
 
-def at_resolution(module: nn.Module, inputs: Iterable[str], resolution: int) -> nn.Module:
+def at_resolution(module: nn.Module, inputs: Inputs, resolution: int) -> nn.Module:
     """A graph that runs a generator on a smaller image and enlarges what it makes.
 
     Args:
         module: The generator; the graph shares its modules, which stay of their classes.
-        inputs: Names of its inputs, the image first.
+        inputs: Shapes of inputs that it accepts, the image first. What its forward decides on
+            shapes is decided at the resolution, or at these shapes where it is no whole pixels.
         resolution: Per cent of the image's sides.
     """
-    graph = trace_graph(module, [*inputs], shallow=True).graph
+    sides = next(iter(inputs.values()))[2:]
+    if not any(side * resolution % FULL for side in sides):
+        inputs = resized(inputs, *(side * resolution // FULL for side in sides))
+    graph = trace_graph(module, inputs, shallow=True).graph
     image, *_, output = graph.nodes
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     with graph.inserting_before(last.next):
-        sides = [graph.call_method("size", (image, dim)) for dim in (2, 3)]
-        scaled = [graph.call_function(operator.mul, (side, resolution)) for side in sides]
+        size = [graph.call_method("size", (image, dim)) for dim in (2, 3)]
+        scaled = [graph.call_function(operator.mul, (side, resolution)) for side in size]
         small = [graph.call_function(operator.floordiv, (side, FULL)) for side in scaled]
         shrunk = graph.call_function(F.interpolate, (image, small), HOW)
-    image.replace_all_uses_with(shrunk, lambda user: user not in (*sides, shrunk))
+    image.replace_all_uses_with(shrunk, lambda user: user not in (*size, shrunk))
     with graph.inserting_before(output):
-        output.args = (graph.call_function(F.interpolate, (output.args[0], sides), HOW),)
+        output.args = (graph.call_function(F.interpolate, (output.args[0], size), HOW),)
     graph._tracer_cls = None  # see `graph_module`
     return fx.GraphModule(module, graph).train(module.training)
 
