@@ -12,6 +12,7 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import with_norms
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -466,6 +467,27 @@ def test_importance_is_the_weight_of_all_readers() -> None:
     up = generator.get_parameter("model.16.weight").detach().abs()
     expected = sum(weight.sum((0, 2, 3)) for weight in weights) + up.sum((1, 2, 3))
     torch.testing.assert_close(scores["model.7"], expected)
+
+
+class FixedKernel(nn.Module):
+    """Convolves with a buffer."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 3, 1)
+        self.register_buffer("kernel", torch.randn(16, 16, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(F.conv2d(self.first(x), self.kernel, padding=1))
+        return out
+
+
+def test_importance_counts_kernels_that_are_buffers() -> None:
+    generator = FixedKernel()
+    scores = channel_importance(generator, trace(generator, (1, 3, 8, 8)))
+    torch.testing.assert_close(scores["first"], generator.kernel.abs().sum((0, 2, 3)))
 
 
 # ------------------------------------------------------------------------------ calibration

@@ -164,3 +164,32 @@ def test_gradients_of_a_smaller_kernel_reach_its_centre_alone() -> None:
     reached = net.generator.get_parameter("model.1.weight").grad.abs().sum((0, 1)) > 0
     assert reached[2:5, 2:5].all()
     assert reached.sum() == 9
+
+
+class Resized(nn.Module):
+    """A transposed convolution that is told how large its output is."""
+
+    def __init__(self, kernel: int, groups: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 3, 3, padding=1)
+        self.up = nn.ConvTranspose2d(16, 16, kernel, 2, kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = torch.relu(self.first(x))
+        out: Tensor = self.last(self.up(small, output_size=x.shape[-2:]))
+        return out
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [(3, 16), (5, 1)])
+@torch.no_grad()
+def test_transposed_convolutions_make_outputs_of_the_size_that_they_are_told(
+    kernel: int, groups: int
+) -> None:
+    generator = Resized(kernel, groups).eval()
+    net = Supernet(generator, torch.empty(1, 3, 16, 16), (0.5, 1.0), 1, kernels=(1, 3, 5)).eval()
+    for x in (torch.randn(1, 3, 16, 16), torch.randn(1, 3, 15, 13)):
+        assert torch.equal(net(x, net.space.full()), generator(x))
+        for subnet in (net.space.smallest(), net.space.full()):
+            image = net(x, subnet)
+            assert image.shape == x.shape
+            assert torch.equal(net.extract(subnet)(x), image)

@@ -41,13 +41,24 @@ class _GroupedConv2d(nn.Conv2d):
         )  # fmt: skip
 
 
+def _output_padding(
+    layer: nn.ConvTranspose2d, input: Tensor, output_size: list[int] | None, padding: Any
+) -> Any:
+    """What a transposed convolution adds on one side, with this padding and its weight's kernel."""
+    stride: Any = layer.stride
+    dilation: Any = layer.dilation
+    kernel = list(layer.weight.shape[2:])
+    return layer._output_padding(input, output_size, stride, padding, kernel, 2, dilation)
+
+
 class _GroupedConvTranspose2d(nn.ConvTranspose2d):
     """The same, transposed."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         padding: Any = self.padding  # a transposed one has numbers only
+        more = _output_padding(self, input, output_size, padding)
         return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, padding, self.output_padding,
+            input, self.weight, self.bias, self.stride, padding, more,
             input.shape[1] // _group_size(self), self.dilation,
         )  # fmt: skip
 
@@ -69,10 +80,10 @@ class _CroppedConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         padding, _ = own_padding(self, self.weight.shape[-1])
+        more = _output_padding(self, input, output_size, (padding, padding))
         return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, padding, self.output_padding,
-            self.groups, self.dilation,
-        )  # fmt: skip
+            input, self.weight, self.bias, self.stride, padding, more, self.groups, self.dilation
+        )
 
 
 class _InstanceNorm2d(nn.InstanceNorm2d):

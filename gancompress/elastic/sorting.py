@@ -19,7 +19,7 @@ def channel_importance(generator: nn.Module, traced: Traced) -> dict[str, Tensor
     Returns:
         For each group, (size,) non-negative scores.
     """
-    tensors = dict(generator.named_parameters())
+    tensors = _tensors(generator)
     scores = {group.name: torch.zeros(group.size) for group in traced.groups}
     for operation, ins, _ in traced.operations:
         if operation.kind.endswith("depthwise") or operation.weight is None:
@@ -46,10 +46,15 @@ def sort_channels(generator: nn.Module, traced: Traced, scores: dict[str, Tensor
     orders = {
         name: torch.argsort(score, descending=True, stable=True) for name, score in scores.items()
     }
-    tensors = {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
+    tensors = _tensors(generator)
     for name, dims in traced.parameters.items():
         tensor = tensors[name]
         for dim, parts in enumerate(dims):
             if parts is not None:
                 order = parts.order(orders).to(tensor.device)
                 tensor.copy_(tensor.index_select(dim, order))
+
+
+def _tensors(generator: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; a kernel may be either."""
+    return {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
