@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -134,7 +135,12 @@ def make_bundle(
     for offer in source.offers:
         say(f"exporting {offer.name}")
         network = offer.load()
-        stride = max(stride, network.stride)
+        stride = math.lcm(stride, network.stride)
+        if stride > inputs.size:
+            raise ConfigError(
+                f"the models of {source.path} take images whose sides are multiples of {stride}, "
+                f"and its images have {inputs.size} pixels"
+            )
         if network.stride not in proofs:
             proofs[network.stride] = _proof_images(inputs, network.stride)
         model, content = _export(offer, network, inputs.size, options, proofs[network.stride])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ def plan_evaluation(
         if isinstance(named, Path):
             named = Model(named, None, None, model.trusted, model.allow_code)
         other = load(named, device)
-        stride = max(stride, other.stride)
+        stride = math.lcm(stride, other.stride)
         if (other.input, other.output) != (loaded.input, loaded.output):
             raise ConfigError(
                 f"{named.path} makes {other.output} images of {other.input} ones, and {model.path} "
