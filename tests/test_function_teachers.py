@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import sys
 import threading
+import urllib.error
 from collections import Counter
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +36,7 @@ from gancompress.training.answered import answered
 from gancompress.training.asking import FunctionTeacher
 from gancompress.training.faults import fault, faults, shift_of
 from gancompress.training.functions import CallError, Question, function_kind, load_function
+from gancompress.training.functions.outside import Command
 from gancompress.training.functions.python import PythonFunction
 from gancompress.training.pairs import Asked, ask
 from gancompress.training.student import load_teacher
@@ -287,6 +292,38 @@ def test_a_command_that_crashes_once_loses_nothing(images: ImageSet, tmp_path: P
     assert len(list((tmp_path / "calls").iterdir())) == calls
     assert torch.equal(outputs(ask(tmp_path / "pairs", teacher(line), few)), negatives(few))
     assert len(list((tmp_path / "calls").iterdir())) == calls  # it was not even started
+
+
+def test_what_a_command_has_started_ends_with_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "alive")
+    script = "import subprocess as s, sys; s.run(['sleep', '60'], stdout=open(sys.argv[1], 'w'))"
+    line = shlex.join([sys.executable, "-c", script, str(tmp_path / "alive"), "{input}{output}"])
+    command = Command(line, RGB, RGB, timeout_s=1.0)
+    question = Question(torch.zeros(3, 8, 8, dtype=torch.uint8), Path("1.png"))
+    with open(os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)) as end:
+        with pytest.raises(CallError, match="took more than 1 s"):
+            command.call(question)
+        os.set_blocking(end.fileno(), True)
+        assert not end.read()  # nobody holds the other end
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("9" * 400, 60), ("\u00b2", 0), ("7", 7)])
+def test_a_wait_that_an_endpoint_asks_for_has_a_limit(
+    header: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = teacher("http://localhost:1/edit", calls={"attempts": 2})
+    headers = Message()
+    headers["Retry-After"] = header
+
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.HTTPError("", 429, "Too Many Requests", headers, None)
+
+    waits: list[float] = []
+    monkeypatch.setattr(asked.function.opener, "open", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(asked._stopped, "wait", lambda pause: waits.append(pause))
+    question = Question(torch.zeros(3, 8, 8, dtype=torch.uint8), Path("1.png"))
+    assert asked.ask(question).error == "HTTP 429 Too Many Requests"
+    assert max(waits) == seconds
 
 
 class Stub(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ class FunctionTeacher:
     _identities: dict[int, dict[str, str]] = field(default_factory=dict)
     _said: set[tuple[int, int]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _next: float = 0.0
 
     @property
@@ -125,7 +127,7 @@ class FunctionTeacher:
         waiting, in_a_row, failed = iter(indices), 0, frozenset(store.failed)
         running: dict[Future[Answer], int] = {}
         stop: GanCompressError | None = None
-        with ThreadPoolExecutor(self.source.calls.workers) as pool:
+        with ThreadPoolExecutor(self.source.calls.workers) as pool, self._stopping():
             while True:
                 while stop is None and len(running) < self.source.calls.workers:
                     if (index := next(waiting, None)) is None:
@@ -151,6 +153,17 @@ class FunctionTeacher:
         if stop is not None:
             raise stop
 
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Where this ends early, as by Ctrl-C, calls are ended and none is tried again."""
+        self._stopped.clear()
+        try:
+            yield
+        except BaseException:
+            self._stopped.set()
+            self.function.stop()
+            raise
+
     def _gives_up(self, answer: Answer) -> DataError:
         return DataError(
             f"{self.function.text} failed for {MAX_IN_A_ROW} images in a row, the last time with: "
@@ -173,8 +186,12 @@ class FunctionTeacher:
                 reason = str(error)
                 if not error.again or attempt == options.attempts:
                     break
-                pause = min(options.backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
-                time.sleep(max(pause, error.after_s))
+                pause = max(options.backoff_s * 2 ** (attempt - 1), error.after_s)
+                pause = min(pause, LONGEST_WAIT_S)
+                if error.after_s:
+                    logger.info("%s: %s: waiting %g s", self.function.text, reason, pause)
+                if self._stopped.wait(pause):
+                    break
         return Answer(None, reason, attempt, round(time.perf_counter() - began, 4))
 
     def _take_turn(self) -> None:
@@ -191,7 +208,7 @@ class FunctionTeacher:
             turn = max(self._next, now)
             if options.per_second is not None:
                 self._next = turn + 1 / options.per_second
-        time.sleep(turn - now)
+        self._stopped.wait(turn - now)
 
     def _fitted(self, planes: Planes, pixels: Tensor) -> Tensor:
         """An answer at the size of the image, (C, S, S) uint8."""

@@ -70,6 +70,9 @@ class Function(ABC):
     def expect(self, paths: Iterable[Path]) -> None:  # noqa: B027  # most answer any image
         """Be told all images of a split, in order, before calls for some of them."""
 
+    def stop(self) -> None:  # noqa: B027  # most calls cannot be ended
+        """End the calls that are under way, where that is possible."""
+
     @abstractmethod
     def call(self, question: Question) -> Planes:
         """The answer, of any size.

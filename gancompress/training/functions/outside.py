@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +27,8 @@ AUTHORIZATION = "GANCOMPRESS_TEACHER_AUTHORIZATION"
 
 WAITING = {408, 425, 429}  # of HTTP's 4xx, those that another try may help
 MAX_ANSWER = 256 << 20  # bytes
+CHUNK = 1 << 16
+MAX_SAID = 4096  # bytes of what a command says, from the end
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Command(Function):
 
     timeout_s: float = 300.0
     probe = "before calls"
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Find the program."""
@@ -66,18 +72,44 @@ class Command(Function):
             return self.decoded(target.read_bytes())
 
     def _run(self, words: list[str]) -> None:
+        with tempfile.TemporaryFile() as file:
+            try:
+                process = subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise CallError(f"the command cannot be run: {error}") from None
+            self._wait(process)
+            if process.returncode:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_SAID))
+                said = file.read().decode(errors="replace").strip().splitlines()[-1:]
+                raise CallError(f"the command ended with {process.returncode}: {''.join(said)}")
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        self.running.add(process)
         try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.timeout_s,
-                check=False,
-            )  # fmt: skip
+            process.wait(self.timeout_s)
         except subprocess.TimeoutExpired:
+            _end(process)
             raise CallError(f"the command took more than {self.timeout_s:g} s") from None
-        except OSError as error:
-            raise CallError(f"the command cannot be run: {error}") from None
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise CallError(f"the command ended with {done.returncode}: {''.join(said)}")
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            self.running.discard(process)
+
+    def stop(self) -> None:
+        """See `Function`."""
+        for process in list(self.running):
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -112,16 +144,31 @@ class Endpoint(Function):
         if AUTHORIZATION in os.environ:
             headers["Authorization"] = os.environ[AUTHORIZATION]
         request = urllib.request.Request(self.text, self.encoded(question.pixels), headers)
+        deadline = time.monotonic() + self.timeout_s
         try:
             with self.opener.open(request, timeout=self.timeout_s) as response:
-                content = response.read(MAX_ANSWER + 1)
+                content = _body(response, deadline)
         except urllib.error.HTTPError as error:
             again = error.code >= 500 or error.code in WAITING
             wait = error.headers.get("Retry-After", "")
-            after_s = float(wait) if wait.isdigit() else 0.0
+            after_s = float(wait) if wait.isascii() and wait.isdecimal() else 0.0
             raise CallError(f"HTTP {error.code} {error.reason}", again, after_s) from None
         except Exception as error:  # sockets and HTTP raise many types
             raise CallError(f"{type(error).__name__}: {error}") from None
         if len(content) > MAX_ANSWER:
             raise CallError(f"an answer of more than {MAX_ANSWER} bytes", again=False)
         return self.decoded(content)
+
+
+def _body(response: Any, deadline: float) -> bytes:
+    """The body of a response, up to a byte more than is allowed.
+
+    Raises:
+        TimeoutError: The deadline has passed; the timeout of a socket is that of one read.
+    """
+    content = bytearray()
+    while len(content) <= MAX_ANSWER and (part := response.read1(CHUNK)):
+        content += part
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took too long")
+    return bytes(content)
