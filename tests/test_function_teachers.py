@@ -38,7 +38,7 @@ from gancompress.training.faults import fault, faults, shift_of
 from gancompress.training.functions import CallError, Question, function_kind, load_function
 from gancompress.training.functions.outside import Command
 from gancompress.training.functions.python import PythonFunction
-from gancompress.training.pairs import Asked, ask
+from gancompress.training.pairs import Asked, ask, probe_images
 from gancompress.training.student import load_teacher
 
 SIZE = 32
@@ -178,9 +178,8 @@ def test_answers_of_another_size_follow_the_policy(images: ImageSet, tmp_path: P
     assert (stretched.float() - negatives(few).float()).abs().mean() < 8
     cropped = outputs(ask(tmp_path / "2", teacher(here("large"), other_size="crop"), few))
     assert not torch.equal(cropped, stretched)
-    refusing = teacher(here("large"), other_size="refuse")
-    with pytest.raises(DataError, match="128x64 pixels to 32x32"):
-        ask(tmp_path / "3", refusing, few)
+    refused = ask(tmp_path / "3", teacher(here("large"), other_size="refuse"), few).errors
+    assert ["128x64 pixels to 32x32" in error for error in refused.values()] == [True, True]
 
 
 def test_one_image_without_answer_is_left_out(images: ImageSet, tmp_path: Path) -> None:
@@ -194,6 +193,21 @@ def test_one_image_without_answer_is_left_out(images: ImageSet, tmp_path: Path) 
     PICKED.clear()
     PICKED.append(None)
     assert not ask(tmp_path / "pairs", teacher(here("picky")), images).errors
+
+
+def photos_only(image: Image.Image) -> Image.Image:
+    probes = probe_images(RGB, SIZE).permute(0, 2, 3, 1).contiguous()
+    if image.tobytes() in [bytes(probe.numpy()) for probe in probes]:
+        raise ValueError("no photo")
+    return ImageOps.invert(image)
+
+
+def test_a_function_that_fails_for_made_up_images_is_asked_about_others(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    few = ImageSet(images.files[:3], SIZE)
+    asked = ask(tmp_path / "pairs", teacher(here("photos_only")), few)
+    assert torch.equal(outputs(asked), negatives(few))
 
 
 def test_images_that_failed_before_do_not_end_a_later_start(
@@ -251,7 +265,7 @@ def test_kinds_of_images_have_answers_of_their_own() -> None:
 
 
 def test_a_function_out_of_order_ends_it_with_its_reason(images: ImageSet, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be asked: RuntimeError: out of order"):
+    with pytest.raises(DataError, match=r"5 images in a row, .*: RuntimeError: out of order"):
         ask(tmp_path / "pairs", teacher(here("broken")), images)
 
 
@@ -377,7 +391,11 @@ def test_an_endpoint_that_fails_every_seventh_request_loses_nothing(
     ask(tmp_path / "pairs", teacher(address), first)
     asked = ask(tmp_path / "pairs", teacher(address, calls={"workers": 4}), images)
     assert torch.equal(outputs(asked), negatives(images))
-    assert Counter(Stub.served.values()) == {1: len(images) + 1, 3: 1}  # three times: a probe image
+    assert Counter(Stub.served.values()) == {
+        1: len(images),
+        2: 1,
+        3: 1,
+    }  # the last two: probe images
     before = Stub.bodies.total()
     ask(tmp_path / "pairs", teacher(address), images)
     assert Stub.bodies.total() == before
@@ -405,11 +423,11 @@ def test_an_address_that_is_not_found_is_not_tried_again(images: ImageSet, tmp_p
     with ThreadingHTTPServer(("127.0.0.1", 0), Missing) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with pytest.raises(DataError, match="cannot be asked: HTTP 404"):
+        with pytest.raises(DataError, match=r"5 images in a row, .*: HTTP 404"):
             ask(tmp_path, teacher(f"http://127.0.0.1:{server.server_address[1]}"), images)
         server.shutdown()
         thread.join()
-    assert Stub.bodies.total() == 1
+    assert Stub.bodies.total() == PROBES + 5
 
 
 def test_an_onnx_file_of_one_size_teaches_at_any(images: ImageSet, tmp_path: Path) -> None:

@@ -95,13 +95,12 @@ class FunctionTeacher:
         return self._identities[size]
 
     def _probed(self, size: int) -> dict[str, str]:
-        probes = [self._must(pixels) for pixels in probe_images(self.taken, size)]
-        again = self._must(probe_images(self.taken, size)[0])
-        if pixel_digest(again) != pixel_digest(probes[0]):
+        probes = probe_images(self.taken, size)
+        digests = [_outcome(self._probe(pixels)) for pixels in probes]
+        if _outcome(self._probe(probes[0])) != digests[0]:
             self._say_inconsistent()
             return {}
-        digests = "".join(map(pixel_digest, probes))
-        return {"probe": hashlib.sha256(digests.encode()).hexdigest()}
+        return {"probe": hashlib.sha256("".join(digests).encode()).hexdigest()}
 
     def answers(
         self, store: PairStore, images: ImageSet, indices: Sequence[int]
@@ -239,11 +238,8 @@ class FunctionTeacher:
             raise CallError(f"{output.shape[0]} channels, and not those of {made}", again=False)
         return output
 
-    def _must(self, pixels: Tensor) -> Tensor:
-        answer = self.ask(Question(pixels, Path(PROBE)))
-        if answer.output is None:
-            raise DataError(f"{self.function.text} cannot be asked: {answer.error}")
-        return answer.output
+    def _probe(self, pixels: Tensor) -> Answer:
+        return self.ask(Question(pixels, Path(PROBE)))
 
     def _say_inconsistent(self) -> None:
         logger.warning(
@@ -253,27 +249,37 @@ class FunctionTeacher:
         )
 
     def _check_probe(self, store: PairStore, size: int) -> None:
-        """Compare an answer with that of the earlier start, or keep the first ones.
+        """Compare answers with those of the earlier start, or keep the first ones.
+
+        A function may fail for these images, which are none that it is made for; it cannot be
+        compared then.
 
         Raises:
             ConfigError: It is another function now.
+            DataError: It has answered at an earlier start, and fails now.
         """
         probes = probe_images(self.taken, size)
-        digests = list(map(pixel_digest, probes))
-        new = store.missing(digests)
-        first, second = self._must(probes[0]), None
-        if not new:
-            kept = store.take(digests).take([0])[0]
-            if pixel_digest(kept) == pixel_digest(first):
+        for number, pixels in enumerate(probes):
+            digest, answer = pixel_digest(pixels), self._probe(pixels)
+            is_new = bool(store.missing([digest]))
+            if is_new:
+                facts = {"error": answer.error} if answer.error else {}
+                store.add(digest, answer.output, name=f"{PROBE} {number}", **facts)
+            elif answer.output is None:
+                raise DataError(f"{self.function.text} cannot be asked: {answer.error}")
+            is_same = is_new or pixel_digest(store.take([digest]).take([0])[0]) == _outcome(answer)
+            if is_same and (number or not is_new):  # a new function is asked one of them twice
+                continue
+            if _outcome(self._probe(pixels)) != _outcome(answer):
+                self._say_inconsistent()
                 return
-        second = self._must(probes[0])
-        if pixel_digest(first) != pixel_digest(second):
-            self._say_inconsistent()
-        elif not new:
-            raise ConfigError(
-                f"{self.function.text} answers otherwise than when {store.folder} was made\n"
-                "  Set teacher.version to a new name, and all images are asked for again."
-            )
-        if new:
-            store.add(digests[0], first, name=f"{PROBE} 0")
-            store.add(digests[1], self._must(probes[1]), name=f"{PROBE} 1")
+            if not is_same:
+                raise ConfigError(
+                    f"{self.function.text} answers otherwise than when {store.folder} was made\n"
+                    "  Set teacher.version to a new name, and all images are asked for again."
+                )
+
+
+def _outcome(answer: Answer) -> str:
+    """What an answer is known by: its hash, or why there is none."""
+    return str(answer.error) if answer.output is None else pixel_digest(answer.output)
