@@ -286,10 +286,14 @@ def _run_on_shapes(module: nn.Module, inputs: Inputs) -> None:
     """Run the forward without computing anything."""
     empty = empty_inputs(module, inputs)
     args, kwargs = call_with({name: x.to("meta") for name, x in empty.items()})
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    on_meta = {  # every module once: with two names it would keep the replaced tensors
+        f"{path}.{leaf}".lstrip("."): tensor.to("meta")
+        for path, layer in module.named_modules()
+        for leaf, tensor in (*layer._parameters.items(), *layer._buffers.items())
+        if tensor is not None
+    }
     try:
-        functional_call(module, on_meta, args, kwargs)
+        functional_call(module, on_meta, args, kwargs, tie_weights=False)
         return
     except Exception as error:  # whatever somebody's forward raises
         logger.debug("%s does not run on the meta device: %s", type(module).__name__, error)

@@ -37,9 +37,11 @@ def first_tensor(walk: Walk, node: fx.Node) -> fx.Node:
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-    """An argument given by position or by name."""
+    """An argument given by position or by name; `dim` may be called `axis`, as in NumPy."""
     if len(node.args) > position:
         return node.args[position]
+    if name == "dim" and "axis" in node.kwargs:
+        return node.kwargs["axis"]
     return node.kwargs.get(name, default)
 
 
@@ -47,8 +49,18 @@ def argument(node: fx.Node, position: int, name: str, default: Any = None) -> An
 
 
 def same_dims(walk: Walk, node: fx.Node, *_: Any) -> Dims:
-    """Element-wise or spatial: channels go through, lengths of other dimensions may change."""
+    """Element-wise: everything goes through; bounds and the like may be tensors as well."""
+    if sum(walk.is_tensor(value) for value in node.all_input_nodes) > 1:
+        return broadcast(walk, node)
     return walk.dims[first_tensor(walk, node)]
+
+
+def spatial(walk: Walk, node: fx.Node, *_: Any) -> Dims:
+    """The last two dimensions may change their lengths; others go through."""
+    dims = walk.dims[first_tensor(walk, node)]
+    for layout in dims[-2:]:
+        walk.channels.pin(layout)
+    return (*dims[:-2], None, None)
 
 
 def pinned(walk: Walk, node: fx.Node, *_: Any) -> Dims:
@@ -88,6 +100,7 @@ def linear(walk: Walk, node: fx.Node, layer: Any) -> Dims:
     """A new width in the last dimension."""
     source, name = first_tensor(walk, node), str(node.target)
     dims = walk.dims[source]
+    walk.pin_others(source, keep=len(dims) - 1)  # its cost counts two widths
     channels_out = walk.output_of(name, layer.out_features)
     walk.set_parameter(f"{name}.weight", (channels_out, dims[-1]))
     if layer.bias is not None:
@@ -146,9 +159,11 @@ ELEMENTWISE_MODULES: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.CELU, nn.SELU,
     nn.Softplus, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Mish, nn.Softsign, nn.LogSigmoid,
     nn.ReLU6, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Threshold, nn.RReLU, nn.Identity,
-    nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.UpsamplingNearest2d,
-    nn.UpsamplingBilinear2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d,
-    nn.ConstantPad2d, nn.CircularPad2d, nn.Upsample, nn.AvgPool2d, nn.MaxPool2d,
+    nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+)  # fmt: skip
+SPATIAL_MODULES: tuple[type[nn.Module], ...] = (
+    nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
+    nn.ZeroPad2d, nn.ConstantPad2d, nn.CircularPad2d, nn.Upsample, nn.AvgPool2d, nn.MaxPool2d,
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d,
 )  # fmt: skip
 
@@ -164,6 +179,7 @@ def halves(walk: Walk, node: fx.Node, *layer: Any) -> Dims:
 
 MODULE_RULES: dict[type[nn.Module], ModuleRule] = {
     **dict.fromkeys(ELEMENTWISE_MODULES, same_dims),
+    **dict.fromkeys(SPATIAL_MODULES, spatial),
     nn.Conv2d: convolution,
     nn.ConvTranspose2d: convolution,
     nn.Linear: linear,
@@ -352,7 +368,7 @@ def reduce_dims(walk: Walk, node: fx.Node) -> Dims:
         return walk.keep(node)
     over = argument(node, 1, "dim")
     if over is None or isinstance(over, bool):
-        return walk.fixed(node)
+        return walk.keep(node) if walk.shapes[node.name] else walk.fixed(node)
     reduced = {int(d) % len(shape) for d in ([over] if isinstance(over, int) else over)}
     if len(walk.shapes[node.name]) == len(shape):
         return tuple(None if d in reduced else layout for d, layout in enumerate(dims))
@@ -370,6 +386,9 @@ def reshape(walk: Walk, node: fx.Node) -> Dims:
             if _is_constant(node, before[ins[0]]):
                 walk.channels.pin(dims[ins[0]])
         elif len(outs) == 1:
+            if isinstance(_length(node, outs[0]), int):  # which a narrower one does not have
+                for dim in ins:
+                    walk.channels.pin(dims[dim])
             result[outs[0]] = _merged(walk, [dims[d] for d in ins], [before[d] for d in ins])
         elif len(ins) == 1 and dims[ins[0]]:
             moving = [dim for dim in outs if not isinstance(_length(node, dim), int)]
@@ -475,6 +494,8 @@ def index(walk: Walk, node: fx.Node) -> Dims:
     if not walk.is_tensor(source):
         return walk.fixed(node)
     dims = walk.dims[source]
+    if any(walk.is_tensor(value) for value in node.all_input_nodes if value is not source):
+        return walk.keep(node)
     keys = list(key) if isinstance(key, tuple) else [key]
     keys += [slice(None)] * (len(dims) - len([k for k in keys if k is not None]))
     if any(k is Ellipsis for k in keys) or len(keys) != len(dims):
@@ -502,21 +523,24 @@ def pad(walk: Walk, node: fx.Node) -> Dims:
     """`F.pad` of the two spatial dimensions; anything wider is fixed."""
     widths = argument(node, 1, "pad")
     if isinstance(widths, list | tuple) and len(widths) <= 4:
-        return same_dims(walk, node)
+        return spatial(walk, node)
     return pinned(walk, node)
 
 
 UNARY_FUNCTIONS: tuple[Any, ...] = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish,
     F.hardsigmoid, F.hardtanh, F.softplus, F.tanh, F.sigmoid, F.dropout, F.dropout2d,
-    F.interpolate, F.upsample, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d,
-    F.adaptive_max_pool2d, torch.relu, torch.tanh, torch.sigmoid, torch.clamp, torch.abs,
+    torch.relu, torch.tanh, torch.sigmoid, torch.clamp, torch.abs,
     torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.neg, torch.clone,
     torch.sin, torch.cos, torch.erf, torch.floor, torch.round, operator.neg, operator.pos, abs,
     torch.zeros_like, torch.ones_like, torch.clip, F.logsigmoid, F.softsign, F.tanhshrink,
     F.softshrink, F.hardshrink, F.threshold, F.rrelu, F.alpha_dropout, F.feature_alpha_dropout,
     F.relu_, F.leaky_relu_, F.elu_, F.hardtanh_, torch.relu_, torch.rand_like,
     torch.randn_like, torch.sign, torch.reciprocal, torch.log1p, torch.expm1,
+)  # fmt: skip
+SPATIAL_FUNCTIONS: tuple[Any, ...] = (
+    F.interpolate, F.upsample, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d,
+    F.adaptive_max_pool2d,
 )  # fmt: skip
 UNARY_METHODS = (
     "relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_", "clamp", "clamp_", "clip", "abs",
@@ -538,6 +562,7 @@ BINARY_METHODS = (
 
 FUNCTION_RULES: dict[Any, Rule] = {
     **dict.fromkeys(UNARY_FUNCTIONS, same_dims),
+    **dict.fromkeys(SPATIAL_FUNCTIONS, spatial),
     **dict.fromkeys(BINARY_FUNCTIONS, broadcast),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), concatenate),
     **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul), matmul),

@@ -56,5 +56,8 @@ def sort_channels(generator: nn.Module, traced: Traced, scores: dict[str, Tensor
 
 
 def _tensors(generator: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; a kernel may be either."""
-    return {**dict(generator.named_parameters()), **dict(generator.named_buffers())}
+    """Parameters and buffers by all of their names; a kernel may be either."""
+    return {
+        **dict(generator.named_parameters(remove_duplicate=False)),
+        **dict(generator.named_buffers(remove_duplicate=False)),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -50,10 +51,30 @@ def trace(generator: nn.Module, example: Example) -> Traced:
     _refuse_parametrizations(generator)
     inputs = inputs_of(generator, example)
     graph = trace_graph(generator, inputs)
-    walk = Walk(graph, inputs)
+    walk = Walk(graph, inputs, generator)
     for node in graph.graph.nodes:
         walk.visit(node)
     return walk.result()
+
+
+def _names_of_tensors(generator: nn.Module) -> dict[int, list[str]]:
+    """All names of every parameter and buffer, by its identity."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for found in (generator.named_parameters, generator.named_buffers):
+        for name, tensor in found(remove_duplicate=False):
+            names[id(tensor)].append(name)
+    return names
+
+
+def _tied(generator: nn.Module) -> set[str]:
+    """Names of the tensors that several modules have, not those of one module of several names."""
+    owners: dict[int, int] = Counter(
+        id(tensor)
+        for module in generator.modules()
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    )
+    names = _names_of_tensors(generator)
+    return {name for key, count in owners.items() if count > 1 for name in names[key]}
 
 
 def _refuse_parametrizations(generator: nn.Module) -> None:
@@ -73,11 +94,15 @@ class Walk:
     Args:
         graph: The traced generator.
         inputs: Shapes of its inputs by name.
+        generator: What was traced.
     """
 
-    def __init__(self, graph: fx.GraphModule, inputs: Inputs) -> None:
+    def __init__(self, graph: fx.GraphModule, inputs: Inputs, generator: nn.Module) -> None:
         self.graph = graph
         self.inputs = inputs
+        self._names = _names_of_tensors(generator)
+        self._known = {name for names in self._names.values() for name in names}
+        self._whole = _tied(generator)  # tensors that keep their full width
         self.shapes = record_shapes(graph, with_batch(inputs, 2))
         self.channels = Channels()
         self.dims: dict[fx.Node, Dims] = {}
@@ -194,7 +219,14 @@ class Walk:
         return self._outputs[name]
 
     def set_parameter(self, name: str, dims: Dims) -> None:
-        """Say what each dimension of a parameter follows; ties it to what was said before."""
+        """Say what each dimension of a parameter follows; ties it to what was said before.
+
+        One that several modules have, or one without a rule has as well, keeps its full width.
+        """
+        if name in self._whole:
+            self.kept.setdefault(name.rpartition(".")[0], "shared weights")
+            for layout in dims:
+                self.channels.pin(layout)
         before = self.parameters.get(name)
         if before is not None:
             dims = tuple(
@@ -215,7 +247,9 @@ class Walk:
             layouts += [layout for dims in self.pieces.get(value, ()) for layout in dims]
         if node.op == "call_module":
             layer = self.graph.get_submodule(str(node.target))
-            own = [f"{node.target}.{name}" for name, _ in self.own_tensors(layer)]
+            tensors = (*layer.parameters(), *layer.buffers())
+            own = [name for tensor in tensors for name in self._names[id(tensor)]]
+            self._whole.update(own)
             layouts += [layout for name in own for layout in self.parameters.get(name, ())]
         elastic = any(not self.channels.is_pinned(v) for layout in layouts for v in layout or ())
         if elastic or self._has_weights(node):
@@ -253,6 +287,8 @@ class Walk:
         name, shape = str(node.target), self.shapes[node.name]
         if not isinstance(shape, tuple):
             return ()
+        if name not in self._known or name in self._whole:  # a constant has no narrower one
+            return self.fixed(node)
         if name not in self.parameters:
             new = [
                 self.channels.new(n, name.rpartition(".")[0] or name) if n > 1 else None
@@ -266,12 +302,21 @@ class Walk:
             dims = self._by_rule(node)
         except (TraceError, TypeError, ValueError, LookupError, AttributeError, AssertionError):
             dims = None  # a call that its rule does not foresee, such as a list in another form
-        shape = self.shapes[node.name]
-        if dims is None or (isinstance(shape, tuple) and len(dims) != len(shape)):
+        if dims is None or not self._fit(dims, self.shapes[node.name]):
+            for layout in dims or ():
+                self.channels.pin(layout)
             dims = self.keep(node)
         if node.name in self.shapes.macs and node.name not in self.layouts_of:
             self._fixed_cost(node)
         return dims
+
+    def _fit(self, dims: Dims, shape: Any) -> bool:
+        """Whether what a rule has answered is as long as the value, which may be several ones."""
+        if not isinstance(shape, tuple):
+            return True
+        pairs = zip(dims, shape, strict=False)
+        widths = (layout is None or self.channels.width(layout) == n for layout, n in pairs)
+        return len(dims) == len(shape) and all(widths)
 
     def _by_rule(self, node: fx.Node) -> Dims | None:
         """What the rule for an operation says, None where there is no rule."""
