@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ from gancompress.demo.examples import (
 )
 from gancompress.demo.folder import LIST
 from gancompress.demo.manifest import NAME, read_bundle, sha256
-from gancompress.demo.sources import NUM_SUBNETS, _along_front
+from gancompress.demo.sources import NUM_SUBNETS, Offer, _along_front
 from gancompress.elastic import NetworkCosts
 from gancompress.errors import CheckpointError, ConfigError, SpaceError
 from gancompress.runtimes import OnnxGenerator
@@ -749,6 +750,28 @@ def test_bundle_of_a_search_is_whole_and_in_order(world: Path, tmp_path: Path) -
     assert (made.title, made.input, made.size, made.stride) == ("data", "sketch", 32, 2)
     assert made.pad is not None
     assert (made.pad.width, made.pad.colours) == (2, ("#000000",))
+
+
+@pytest.mark.usefixtures("exports")
+def test_images_of_a_bundle_have_sides_that_all_its_models_can_take(
+    world: Path, tmp_path: Path
+) -> None:
+    source = find_source(world / "search")
+
+    def bundle(*strides: int) -> Manifest:
+        def load(offer: Offer, stride: int) -> Network:
+            network = offer.load()
+            network.stride = stride
+            return network
+
+        pairs = zip(source.offers, strides, strict=False)
+        offers = tuple(replace(offer, load=partial(load, offer, side)) for offer, side in pairs)
+        return make_bundle(replace(source, offers=offers), BundleOptions(), tmp_path / "b", quiet)
+
+    made = bundle(4, 6)
+    assert (made.stride, made.size) == (12, 24)
+    with pytest.raises(ConfigError, match="multiples of 40, and its images have 32 pixels"):
+        bundle(8, 5)
 
 
 @pytest.mark.usefixtures("exports")

@@ -13,7 +13,7 @@ import torch
 from helpers import existing, make_unpaired, picture, write_image
 from torch import Tensor, nn
 
-from gancompress.checkpoint.network import save_network
+from gancompress.checkpoint.network import load_network, save_network
 from gancompress.checkpoint.run import RunFolder
 from gancompress.cli.main import main
 from gancompress.config import DataOptions, GeneratorOptions
@@ -78,6 +78,17 @@ def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str
     assert main(["evaluate", *map(str, arguments), "--json"]) == 0
     content: dict[str, Any] = json.loads(capsys.readouterr().out)
     return content
+
+
+def test_images_of_two_models_have_sides_that_both_can_take(
+    unpaired: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = load_network(model).description  # its stride is 4, and at four fifths it is 5
+    at_less = tmp_path / "at_less.safetensors"
+    save_network(at_less, load_network(model).module, {**description, "resolution": 80})
+    arguments = (model, unpaired, "--teacher", at_less, "--size", 25, "--lpips", "none")
+    assert main(["evaluate", *map(str, arguments)]) == 2
+    assert "--size 25 must be a multiple of the generator's stride 20" in capsys.readouterr().err
 
 
 def test_unpaired_data_is_scored_by_distances(

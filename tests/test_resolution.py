@@ -167,3 +167,5 @@ def test_resolutions_that_cannot_be_had_are_refused() -> None:
     for shares in ((), (0.0, 1.0), (1.5,), (float("nan"),)):
         with pytest.raises(SpaceError, match="resolutions are shares"):
             Supernet(Enlarging(), x, (1.0,), resolutions=shares)
+    with pytest.raises(SpaceError, match=r"0\.333 is no whole number of hundredths"):
+        Supernet(Enlarging(), x, (1.0,), resolutions=(0.333, 1.0))

@@ -952,6 +952,9 @@ def test_images_of_the_target_domain_are_not_read_where_no_loss_sees_them(
 def test_sizes_that_the_generator_cannot_take_are_refused(world: World, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.crop_size=30 .*multiple of the stride 4"):
         world.start("pix2pix", tmp_path, "data.crop_size=30")
+    message = r"stride 400, .*\n  The stride follows from student\.resolutions=\[0\.33, 1\.0\]"
+    with pytest.raises(ConfigError, match=message):
+        world.start("supernet", tmp_path, "student.resolutions=[0.33, 1.0]")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -183,11 +184,17 @@ def with_resolutions(space: SearchSpace, traced: Traced, shares: Sequence[float]
         shares: Candidates in [0.01, 1], to a hundredth.
 
     Raises:
-        SpaceError: A share is out of range, or the generator is not one from an image to another of
-            its size.
+        SpaceError: A share is out of range or no whole hundredth, or the generator is not one from
+            an image to another of its size.
     """
     if not shares or any(not 0.01 <= share <= 1 for share in shares):
         raise SpaceError(f"resolutions are shares in [0.01, 1], not {tuple(shares)}")
+    for share in shares:
+        if not math.isclose(share * FULL, round(share * FULL)):
+            raise SpaceError(
+                f"resolutions {tuple(shares)}: {share} is no whole number of hundredths\n"
+                "  Round it, or take shares such as 0.5 and 0.75, which need small multiples."
+            )
     choices = tuple(sorted({round(share * FULL) for share in shares}))
     if choices == (FULL,):
         return space

@@ -188,7 +188,13 @@ def _distil(
     device: torch.device,
 ) -> dict[str, Any]:
     data, student = parts.data, parts.student
-    _check_stride(data, student.stride)
+    why = ""
+    if isinstance(options, SupernetOptions) and set(options.student.resolutions) != {1.0}:
+        why = (
+            f"\n  The stride follows from student.resolutions={[*options.student.resolutions]}: "
+            "shares such as 0.5 and 0.75 need smaller multiples than 0.33."
+        )
+    _check_stride(data, student.stride, why)
     held_out = load_split(data, "search", data.whole_size, parts.splits)
     task = DistillTask(student, parts.judge, held_out, parts.recipe, device)
     start = options.start_from if isinstance(options, SupernetOptions) else None
@@ -234,15 +240,15 @@ def _preload(split: Split) -> None:
         split.targets.preload()
 
 
-def _check_stride(data: DataOptions, stride: int) -> None:
+def _check_stride(data: DataOptions, stride: int, why: str = "") -> None:
     if data.crop_size % stride or data.load_size < data.crop_size:
         raise ConfigError(
             f"data.crop_size={data.crop_size} must be a multiple of the stride {stride}, "
-            f"and data.load_size={data.load_size} at least as large"
+            f"and data.load_size={data.load_size} at least as large{why}"
         )
     if data.whole_size % stride:
         raise ConfigError(
-            f"data.eval_size={data.whole_size} must be a multiple of the stride {stride}"
+            f"data.eval_size={data.whole_size} must be a multiple of the stride {stride}{why}"
         )
 
 
