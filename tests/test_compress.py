@@ -74,8 +74,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Compressed:
 
 
 def test_compression_ends_with_table_files_and_report(whole: Compressed) -> None:
-    last = whole.out.splitlines()[-1]
-    assert last == f"report: {whole.run / 'report.html'}"
+    assert whole.out.splitlines()[-2:] == [
+        f"report: {whole.run / 'report.html'}",
+        f"next: gancompress demo {whole.run / 'search'}",
+    ]
     page = (whole.run / "report.html").read_text(encoding="utf-8")
     rows = table(whole.out)
     names = ["teacher", *(f"subnet <= {budget}" for budget in BUDGETS)]
@@ -231,7 +233,7 @@ def test_unpaired_compression(
     options = write_compress(tmp_path, root, *kinds, *sets)
     run(options)
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert out.splitlines()[-2] == f"report: {tmp_path / 'run' / 'report.html'}"
     rows = table(out)
     assert rows[0].startswith("teacher ")
     assert len(rows) >= 2
