@@ -89,15 +89,25 @@ def test_alarm_is_told_when_it_lasts_and_once(caplog: pytest.LogCaptureFixture) 
         ("inverted", []),  # as far from the goal as an untrained network may be
         ("only black and white", [Alarm.SATURATED, Alarm.WORSE_THAN_FLAT]),
         ("the same picture", [Alarm.ALIKE]),
+        ("grey", [Alarm.FLAT]),
         ("the inputs", []),
     ],
 )
 def test_what_leaves_no_result(case: str, expected: list[Alarm]) -> None:
     outputs, wanted, _ = FOUND[case]
     health = Health("runs/a")
-    for images in (1, 2):
+    for images in (500, 1000):
         health.see_images(samples(outputs, wanted), {}, images)
     assert health.fatal == sorted(expected)
+
+
+@pytest.mark.parametrize("case", ["grey", "the same picture"])
+def test_a_training_that_has_hardly_begun_may_be_flat(case: str) -> None:
+    outputs, wanted, _ = FOUND[case]
+    health = Health("runs/a")
+    for images in (10, 20):
+        health.see_images(samples(outputs, wanted), {}, images)
+    assert health.fatal == []
 
 
 def test_good_state_is_not_written_over_by_a_bad_one() -> None:

@@ -87,7 +87,7 @@ def test_every_network_is_trained_both_ways_and_an_interrupted_benchmark_goes_on
     for folders in runs.values():
         assert [path.name.partition("-")[0] for path in folders] == kinds
         assert {RunFolder(path).summary()["images"] for path in folders} == {64}
-    assert len(list(tmp_path.glob("pairs-*.npy"))) == 1
+    assert len(list(tmp_path.glob("pairs/*/manifest.jsonl"))) == 1
     rows = cells(printed)
     assert len(rows) == 2 * 3 * 2 + 2 * 3 + 3  # networks; cut out against alone; against base
     found = {(row[0], row[1], row[4]): row for row in rows if len(row) == 9}

@@ -25,6 +25,8 @@ WORSE_THAN_FLAT = 1.5
 """Distance in shares of a flat colour's from which on nothing can have been learnt."""
 MOVED_AWAY = 1.5
 """Distance in shares of the best one."""
+BEGUN = 1000
+"""Images after which a network that makes flat ones will not learn any more."""
 DECIDED = 0.01
 """Loss of a discriminator that is never wrong; one that has a task has 0.2 or more (lsgan)."""
 
@@ -152,6 +154,7 @@ class Health:
     _latest: dict[str, set[Alarm]] = field(default_factory=dict)
     _best: dict[str, float] = field(default_factory=dict)
     _was_good: bool = False
+    _images: int = 0
 
     def see_losses(self, means: Mapping[str, float], images: int) -> None:
         """Take note of mean losses by name; those of discriminators begin with D."""
@@ -163,6 +166,7 @@ class Health:
     def see_images(self, samples: Samples, scores: Mapping[str, float], images: int) -> list[str]:
         """Take note of an evaluation; returns the names of what is wrong with it."""
         found = alarms(samples)
+        self._images = images
         if self._moved_away(scores):
             found.add(Alarm.MOVED_AWAY)
         self._note("images", found, images)
@@ -205,6 +209,9 @@ class Health:
 
     @property
     def fatal(self) -> list[Alarm]:
-        """What leaves no result, if it lasts or came after good images."""
-        found = (self._latest if self.is_spoiled else self._lasting).get("images", set())
-        return sorted(found) if is_fatal(found) else []
+        """What leaves no result: it came after good images, or lasts and is no mere beginning."""
+        if self.is_spoiled:
+            return sorted(self._latest["images"])
+        found = self._lasting.get("images", set())
+        begun = Alarm.SATURATED in found or self._images >= BEGUN
+        return sorted(found) if begun and is_fatal(found) else []
