@@ -161,6 +161,12 @@ def averaged(values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(values, (total / world_size()).tolist(), strict=True))
 
 
+def gradients_of(optimisers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
+    """All gradients that there are of what the optimisers train."""
+    groups = (group for optimiser in optimisers for group in optimiser.param_groups)
+    return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+
 def average_gradients(optimisers: Iterable[torch.optim.Optimizer]) -> None:
     """Replace the gradients of all parameters by their means over all ranks, in one message.
 
@@ -169,8 +175,7 @@ def average_gradients(optimisers: Iterable[torch.optim.Optimizer]) -> None:
     """
     if world_size() == 1:
         return
-    groups = (group for optimiser in optimisers for group in optimiser.param_groups)
-    found = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    found = gradients_of(optimisers)
     flat = torch.cat([gradient.flatten() for gradient in found])
     with _exchange():
         dist.all_reduce(flat)

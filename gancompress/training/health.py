@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gancompress.distributed import average_gradients
+from gancompress.distributed import average_gradients, gradients_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +42,8 @@ def take_step(optimisers: Collection[torch.optim.Optimizer]) -> None:
         StepSkipped: A gradient is NaN or infinite; all weights are as they were. Adam would never
             get rid of it.
     """
-    average_gradients(list(optimisers))
-    gradients = [
-        parameter.grad
-        for optimiser in optimisers
-        for group in optimiser.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
-    ]
-    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+    average_gradients(optimisers)
+    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients_of(optimisers)))):
         raise StepSkipped
     for optimiser in optimisers:
         optimiser.step()
